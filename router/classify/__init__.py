@@ -1,0 +1,1 @@
+"""From an image to a prediction. Runs in the child process; only here torch may be imported."""

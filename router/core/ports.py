@@ -1,0 +1,219 @@
+"""The seams between the packages: small Protocols and the values that cross them. `node.build_node` joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from router.core.findings import Outcome, Prediction
+from router.core.instance import InstanceKind, SopInstance
+from router.core.lifecycle import TaskKind
+from router.core.rules import Plan
+
+
+class Clock(Protocol):
+    """The time, as an argument."""
+
+    def now(self) -> datetime:
+        """Aware, UTC."""
+        ...
+
+
+# ---- receive -> spool -> ledger
+
+
+class SpoolWriter(Protocol):
+    """One instance on its way to the disk. Leave it by `commit`; `discard` removes every trace and may be called twice."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Appends. Raises OSError (ENOSPC among them)."""
+        ...
+
+    def commit(self) -> str:
+        """The spool key, once file and folder are synced. Raises OSError; then nothing may be acknowledged."""
+        ...
+
+    def discard(self) -> None: ...
+
+
+class Spool(Protocol):
+    """Bytes on disk, nothing else. Names never come from a peer."""
+
+    def writer(self) -> SpoolWriter: ...
+    def put(self, data: bytes) -> str:
+        """writer + write + commit."""
+        ...
+
+    def path(self, spool_key: str) -> Path:
+        """Of a DICOM file. Raises SpoolDamaged for a key that is not ours or a file that is gone."""
+        ...
+
+    def delete(self, spool_key: str) -> None:
+        """Frees the bytes; a file that is gone already is no error."""
+        ...
+
+    def free_byte_count(self) -> int: ...
+
+
+class Receipt(StrEnum):
+    """What the ledger made of an instance."""
+
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    """Same SOP Instance UID, same bytes: nothing new is owed, and the caller removes its copy of the bytes."""
+    CONFLICT = "conflict"
+    """Same SOP Instance UID, other bytes: kept apart, delivered as the rules say, shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One owed piece of work, leased to us."""
+
+    task_id: int
+    kind: TaskKind
+    target: str
+    """Name of a classifier or of a destination."""
+    attempts: int
+    """This one included; (task_id, attempts) is the fencing token."""
+    instance: SopInstance
+    options: dict[str, Any] = field(default_factory=dict)
+    """CLASSIFY: {"results": [...], "results_to": [...]}."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Produced:
+    """A result object that is spooled already, and where it should go."""
+
+    instance: SopInstance
+    destinations: tuple[str, ...]
+
+
+class Ledger(Protocol):
+    """The one record of what is owed and done. Every method that writes returns after the commit."""
+
+    def accept(self, instance: SopInstance, plan: Plan) -> Receipt:
+        """Instance, plan, tasks and event in one transaction. Raises OSError-like errors of the database as they are."""
+        ...
+
+    def claim(self, kind: TaskKind, target: str, *, lease_s: float, limit: int) -> list[Task]:
+        """Up to `limit` due tasks, oldest first, leased to us for `lease_s`; none when nothing is due."""
+        ...
+
+    def complete(
+        self, task: Task, *, note: str = "", outcome: Outcome | None = None, produced: Sequence[Produced] = ()
+    ) -> None:
+        """Checks the lease, then: task done + outcome + results + their deliver tasks, in one transaction.
+
+        Raises LeaseLost, and then has written nothing.
+        """
+        ...
+
+    def defer(self, task: Task, *, error: str, at: datetime | None) -> None:
+        """Another try at `at`, or failed for good when None. Raises LeaseLost."""
+        ...
+
+    def release(self, task: Task, *, at: datetime, reason: str) -> None:
+        """Gives the task back as if it had not been tried (a destination that is down burns no attempts)."""
+        ...
+
+    def wait(self, kind: TaskKind, target: str, *, timeout_s: float) -> None:
+        """Sleeps until a task of this kind and target may be due, or until `timeout_s` is over. No polling."""
+        ...
+
+
+# ---- classify -> report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultObject:
+    """A finished DICOM file (PS3.10) that a result builder made."""
+
+    kind: InstanceKind
+    data: bytes
+    sop_instance_uid: str
+    sop_class_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str
+    notes: tuple[str, ...] = ()
+    """What was repaired or left out on the way; shown, never logged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """What the classify child makes of one image: an outcome, and the result objects asked for."""
+
+    outcome: Outcome
+    results: tuple[ResultObject, ...] = ()
+    not_reported: str = ""
+    """Plain English: why a prediction has no result object; empty when it has."""
+
+
+class Analyst(Protocol):
+    """The classify child as its parent sees it."""
+
+    def analyse(self, classifier: str, instance: SopInstance, path: Path, results: Sequence[str]) -> Analysis:
+        """Raises ChildDied when the child crashed, hung or ran out of memory; it is a new one by the next call."""
+        ...
+
+
+class ResultBuilder(Protocol):
+    """Plug point `router.results`."""
+
+    def build(self, source: Any, instance: SopInstance, prediction: Prediction) -> ResultObject:
+        """`source` is the image's pydicom Dataset (header; pixels are not needed). Raises NotReportable.
+
+        The same arguments give the same bytes: times in the object come from `instance.received_at`.
+        """
+        ...
+
+
+# ---- deliver
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One instance to send: what it is and where its bytes lie."""
+
+    instance: SopInstance
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """The destination has it; `note` says what it remarked (0xB000, 0xB006, 0xB007), in plain English."""
+
+    note: str = ""
+
+
+class Destination(Protocol):
+    """Plug point `router.destinations`."""
+
+    def send(self, deliveries: Sequence[Delivery], settled: Callable[[int, Delivered | Exception], None]) -> None:
+        """Sends in order; calls `settled(index, outcome)` once for each, as soon as its answer is known.
+
+        An outcome is Delivered, a TransientError or a PermanentError. When the peer goes away the rest are settled with
+        PeerUnreachable. Raises nothing.
+        """
+        ...
+
+    def echo(self) -> None:
+        """Raises PeerUnreachable or AssociationRejected with a diagnosis; returns when the peer is well."""
+        ...
+
+    def close(self) -> None: ...
+
+
+# ---- work
+
+
+class Step(Protocol):
+    """What a worker does with the tasks it claimed."""
+
+    def run(self, tasks: Sequence[Task]) -> None:
+        """Settles every task by the ledger; raises nothing but programming errors."""
+        ...

@@ -1,0 +1,1 @@
+"""Facts that our SCP and our SCU share: contexts, statuses, peers, guards."""

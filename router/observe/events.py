@@ -1,0 +1,47 @@
+"""Every event the node logs: stable name -> what happened. `docs/operating/events.md` is made from this table."""
+
+from __future__ import annotations
+
+EVENTS: dict[str, str] = {
+    # node
+    "node.starting": "the process has read its configuration",
+    "node.ready": "the port is open",
+    "node.draining": "SIGTERM: no new associations, work in hand is finished",
+    "node.stopped": "the process ends by itself",
+    "node.failed": "the process cannot go on",
+    # receive
+    "association.accepted": "a peer opened an association",
+    "association.rejected": "a peer asked for an association and did not get it",
+    "association.ended": "an association was released or aborted",
+    "instance.received": "an instance is durable and everything owed for it is written down; Success is answered now",
+    "instance.duplicate": "the same bytes again: Success, nothing new is owed",
+    "instance.conflict": "the same SOP Instance UID with other bytes: kept apart and delivered as the rules say",
+    "instance.refused": "a C-STORE was answered with a failure status",
+    # classify and report
+    "classify.done": "an image has its prediction",
+    "classify.not_analysed": "an image was looked at and will not get a prediction",
+    "classify.child_started": "a classify child is ready",
+    "classify.child_died": "a classify child crashed, hung or ran out of memory and was replaced",
+    "report.held_back": "a result object failed its check or could not be made; the original is not affected",
+    # deliver
+    "deliver.done": "a destination has an instance",
+    "deliver.deferred": "a delivery failed and will be tried again",
+    "deliver.failed": "a delivery failed for good and waits for an operator",
+    "destination.down": "a destination cannot be reached; its lane waits and probes",
+    "destination.up": "a destination that was down answers again",
+    # work
+    "task.deferred": "a task failed and will be tried again",
+    "task.failed": "a task failed for good and waits for an operator",
+    "task.lease_lost": "a worker came too late; its work was dropped",
+    "worker.crashed": "a worker met a programming error and goes on with the next task",
+    # spool and ledger
+    "spool.orphan_removed": "a file without a ledger row was removed",
+    "spool.file_missing": "a ledger row names a file that is gone: alarm",
+    "spool.freed": "bytes were freed after all deliveries and the retention time",
+    "spool.short": "free space is under spool.free_byte_count_min: C-STORE is answered 0xA700",
+    "ledger.opened": "the ledger is open",
+    # weights
+    "weights.fetching": "weights are being downloaded",
+    "weights.ready": "weights are verified and loaded",
+    "weights.unavailable": "weights are neither in the cache nor to be had",
+}

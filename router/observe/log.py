@@ -1,0 +1,58 @@
+"""JSON lines with stable event names. Fields carry UIDs, AE titles, counts and reasons; never patient data.
+
+Third-party loggers (pynetdicom, pydicom) are kept away: at DEBUG they log values of elements and user identity.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from router.observe.events import EVENTS
+
+_LOGGER = logging.getLogger("router")
+_SILENCED = ("pynetdicom", "pydicom", "highdicom", "PIL", "uvicorn", "sqlalchemy", "matplotlib", "skimage")
+
+
+class _JsonLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line: dict[str, Any] = {"at": at, "level": record.levelname.lower(), "event": record.getMessage()}
+        line.update(getattr(record, "fields", {}))
+        if record.exc_info and record.exc_info[0] is not None:
+            # Only where it happened: the text of a third-party exception may quote an element's value.
+            line["exception"] = record.exc_info[0].__name__
+            line["where"] = _where(record.exc_info[2])
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+def _where(traceback: Any) -> list[str]:
+    frames = []
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        frames.append(f"{code.co_filename.rsplit('/', 1)[-1]}:{traceback.tb_lineno} {code.co_name}")
+        traceback = traceback.tb_next
+    return frames[-6:]
+
+
+def configure(level: str = "info", stream: TextIO | None = None) -> None:
+    """Sends our events to `stream` (standard error) as JSON lines and keeps third-party loggers off it."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(_JsonLine())
+    _LOGGER.handlers[:] = [handler]
+    _LOGGER.setLevel(level.upper())
+    _LOGGER.propagate = False
+    for name in _SILENCED:
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [logging.NullHandler()]
+        logger.propagate = False
+
+
+def emit(event: str, /, *, level: int = logging.INFO, exc_info: bool | BaseException = False, **fields: Any) -> None:
+    """Logs one event of `EVENTS` with its fields. Raises KeyError for a name that is not in the table."""
+    if event not in EVENTS:
+        raise KeyError(event)
+    _LOGGER.log(level, event, extra={"fields": fields}, exc_info=exc_info)

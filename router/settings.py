@@ -1,0 +1,375 @@
+"""The configuration: one TOML file, read once, frozen, refused whole when wrong.
+
+`load` gathers every problem before it raises ConfigError, each with its key path and, for a misspelt key or a dangling
+name, the nearest right one. `docs/configuration.md` lists every setting; a test compares.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from router import registry
+from router.core.instance import ROUTING_KEYWORDS
+from router.core.rules import PREDICATES, Rule
+from router.errors import ConfigError
+
+_UNITS = {
+    "B": 1,
+    "kB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
+}
+
+
+def _byte_count(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", value)
+    if not match or match[2] not in _UNITS:
+        raise ValueError(f'not a size: write a number of bytes or a text like "4 GiB" (units: {", ".join(_UNITS)})')
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def _ae_title(value: str) -> str:
+    if not re.fullmatch(r"[\x20-\x5b\x5d-\x7e]{1,16}", value) or not value.strip():
+        raise ValueError("not an AE title: 1 to 16 printable ASCII characters without a backslash, not only spaces")
+    return value.strip()
+
+
+def _network(value: object) -> object:
+    return ip_network(value, strict=False) if isinstance(value, str) else value
+
+
+#: A number of bytes, or a text with a unit such as "4 GiB".
+ByteCount = Annotated[int, BeforeValidator(_byte_count), Field(ge=0)]
+#: PS3.5 6.2, VR AE: 1 to 16 characters, no backslash or control characters, not only spaces.
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, strict=False)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+
+
+class Table(BaseModel):
+    """A TOML table: unknown keys are refused, values are not converted. Base of the plugins' own `Settings`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
+
+
+def _paths(value: object) -> object:
+    return Path(value) if isinstance(value, str) else value
+
+
+FilePath = Annotated[Path, BeforeValidator(_paths)]
+
+
+def _tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_tuple)]
+
+
+class NodeSettings(Table):
+    """[node]: what peers see of us."""
+
+    ae_title: AETitle = "ROUTER"
+    """Called AE title; others are rejected unless any_called_ae."""
+    host: str = "0.0.0.0"  # noqa: S104 - a DICOM node is there to be reached; peers and firewalls narrow it
+    port: Port = 11112
+    any_called_ae: bool = False
+    associations_max: Annotated[int, Field(ge=1, le=10000)] = 200
+    associations_per_peer_max: Annotated[int, Field(ge=1, le=10000)] = 100
+    """Of one address, so that one runaway modality cannot shut the others out."""
+    pdu_byte_count_max: Annotated[int, Field(ge=4096, le=2**24)] = 131072
+    dataset_byte_count_max: ByteCount = 4 * 2**30
+    idle_timeout_s: Seconds = 60
+    pdu_timeout_s: Seconds = 10
+    """A PDU that has begun must be whole within this (plus its length at 16 kB/s)."""
+    drain_timeout_s: Seconds = 10
+    """SIGTERM: how long associations and tasks in work may take to end."""
+    wire: Literal["pynetdicom"] = "pynetdicom"
+
+
+class SpoolSettings(Table):
+    """[spool]: bytes on disk."""
+
+    path: FilePath = Path("var/spool")
+    free_byte_count_min: ByteCount = 2 * 2**30
+    """Below this: 0xA700; it resumes by itself."""
+    retention_s: Annotated[float, Field(ge=0, strict=False)] = 86400
+    """Bytes are kept this long after the last delivery."""
+
+
+class LedgerSettings(Table):
+    """[ledger]: the one record of what is owed and done."""
+
+    url: str = "sqlite:///var/ledger.db"
+
+
+class WebSettings(Table):
+    """[web]: dashboard, metrics, health."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+
+
+class LogSettings(Table):
+    """[log]: JSON lines on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class ClassifierSettings(Table):
+    """[classifiers.NAME]: keys common to all types; the rest belongs to the type and is in `options`."""
+
+    name: str
+    type: str
+    time_limit_s: Seconds = 120
+    """One image, decoding included; then its process is killed."""
+    memory_byte_count_max: ByteCount = 8 * 2**30
+    """Address space of its process beyond what it has after start; a decompression bomb ends there."""
+    options: Any = None
+    """The type's own `Settings`."""
+
+
+class DestinationSettings(Table):
+    """[destinations.NAME]: keys common to all types; the rest belongs to the type and is in `options`."""
+
+    name: str
+    type: str
+    associations_max: Annotated[int, Field(ge=1, le=64)] = 2
+    batch_max: Annotated[int, Field(ge=1, le=1000)] = 32
+    """Instances claimed at once for one association; one lease covers them."""
+    retry_first_s: Seconds = 1
+    retry_cap_s: Seconds = 300
+    """Longest wait between two tries of one instance."""
+    probe_cap_s: Seconds = 30
+    """Longest wait between two tries of a destination that is down."""
+    options: Any = None
+
+
+class PeerSettings(Table):
+    """[[peers]]: once one is listed, only listed calling AE titles are accepted."""
+
+    ae_title: AETitle
+    hosts: Annotated[tuple[Network, ...], BeforeValidator(_tuple)] = ()
+    """Networks or addresses it may call from; empty: any."""
+
+
+class RuleSettings(Table):
+    """[[rules]]: see core.rules."""
+
+    name: Annotated[str, Field(min_length=1)]
+    when: dict[str, str | list[str]] = {}
+    classify: Names = ()
+    deliver: Names = ()
+    results: Names = ()
+    results_to: Names = ()
+
+
+class Settings(Table):
+    """The whole file."""
+
+    node: NodeSettings = NodeSettings()
+    spool: SpoolSettings = SpoolSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    web: WebSettings = WebSettings()
+    log: LogSettings = LogSettings()
+    default_deliver: Names = ()
+    """Where an instance goes that no rule matches; empty: such an instance is refused with 0x0122."""
+    classifiers: dict[str, ClassifierSettings] = {}
+    destinations: dict[str, DestinationSettings] = {}
+    peers: Annotated[tuple[PeerSettings, ...], BeforeValidator(_tuple)] = ()
+    rules: Annotated[tuple[RuleSettings, ...], BeforeValidator(_tuple)] = ()
+
+    def core_rules(self) -> tuple[Rule, ...]:
+        """The rules as `core.rules.plan_for` wants them."""
+        return tuple(
+            Rule(
+                name=rule.name,
+                when={k: (v,) if isinstance(v, str) else tuple(v) for k, v in rule.when.items()},
+                classify=rule.classify,
+                deliver=rule.deliver,
+                results=rule.results,
+                results_to=rule.results_to,
+            )
+            for rule in self.rules
+        )
+
+    def header_keywords(self) -> frozenset[str]:
+        """DICOM keywords the routing header must hold: the fixed ones and those that rules name."""
+        named = {name for rule in self.rules for name in rule.when if name not in PREDICATES}
+        return frozenset(ROUTING_KEYWORDS) | named
+
+
+def load(path: Path) -> Settings:
+    """The settings in a TOML file. Raises ConfigError with every problem found."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: not UTF-8 text"]) from error
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{path}: not valid TOML: {error}"]) from error
+    return parse(data)
+
+
+def parse(data: Mapping[str, Any]) -> Settings:
+    """The settings in a TOML document already read. Raises ConfigError with every problem found."""
+    problems: list[str] = []
+    data = dict(data)
+    data["classifiers"] = _plugins(data.get("classifiers", {}), "classifiers", ClassifierSettings, problems)
+    data["destinations"] = _plugins(data.get("destinations", {}), "destinations", DestinationSettings, problems)
+    settings: Settings | None = None
+    try:
+        settings = Settings.model_validate(data)
+    except ValidationError as error:
+        problems += _lines(error, (), Settings)
+    if settings is not None:
+        problems += _dangling(settings, data)
+    if problems or settings is None:
+        raise ConfigError(problems)
+    return settings
+
+
+def _plugins(tables: object, group: str, common: type[Table], problems: list[str]) -> dict[str, Any]:
+    """Validates each table of a plug point: the common keys by `common`, the rest by the type's own `Settings`."""
+    if not isinstance(tables, Mapping):
+        problems.append(f"{group}: must be tables such as [{group}.NAME]")
+        return {}
+    known = registry.available(f"router.{group}")
+    out: dict[str, Any] = {}
+    for name, table in tables.items():
+        where = (group, name)
+        if not isinstance(table, Mapping):
+            problems.append(f"{group}.{name}: must be a table")
+            continue
+        kind = table.get("type")
+        if not isinstance(kind, str) or kind not in known:
+            told = "is missing" if kind is None else f"= {kind!r} is not known"
+            problems.append(f"{group}.{name}.type: {told}{_suggest(kind, known)}")
+            continue
+        plugin: Any = registry.load(f"router.{group}", kind)
+        shared = set(common.model_fields) - {"name", "options"}
+        own = {k: v for k, v in table.items() if k not in shared}
+        try:
+            options = plugin.Settings.model_validate(own)
+        except ValidationError as error:
+            problems += _lines(error, where, plugin.Settings, also=shared)
+            options = None
+        try:
+            values = {k: v for k, v in table.items() if k in shared}
+            out[name] = common.model_validate({"name": name, "options": options, **values})
+        except ValidationError as error:
+            problems += _lines(error, where, common)
+    return out
+
+
+def _lines(
+    error: ValidationError, where: tuple[str, ...], model: type[BaseModel], also: Iterable[str] = ()
+) -> list[str]:
+    lines = []
+    for item in error.errors():
+        loc = tuple(str(part) for part in item["loc"] if not str(part).startswith("function-"))
+        path = _dotted((*where, *loc))
+        if item["type"] == "extra_forbidden":
+            fields = _fields_at(model, item["loc"][:-1])
+            lines.append(f"{path}: unknown key{_suggest(str(item['loc'][-1]), [*fields, *also])}")
+        elif item["type"] == "missing":
+            lines.append(f"{path}: is missing")
+        else:
+            value = item.get("input")
+            shown = f" (it is {value!r})" if isinstance(value, str | int | float | bool) else ""
+            lines.append(f"{path}: {item['msg'][:1].lower()}{item['msg'][1:]}{shown}".replace("value error, ", ""))
+    return lines
+
+
+def _dotted(loc: Iterable[str]) -> str:
+    return "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in loc).lstrip(".")
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """The keys that are allowed at a place inside a model."""
+    here: type[BaseModel] | None = model
+    for part in loc:
+        if here is None or isinstance(part, int) or part not in here.model_fields:
+            continue
+        annotation = here.model_fields[part].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        here = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+    return list(here.model_fields) if here is not None else []
+
+
+def _suggest(word: object, known: Iterable[str]) -> str:
+    known = sorted(known)
+    if isinstance(word, str) and (near := get_close_matches(word, known, n=1, cutoff=0.6)):
+        return f"; did you mean {near[0]!r}?"
+    return f"; known: {', '.join(known)}" if known else "; none is defined"
+
+
+def _dangling(settings: Settings, data: Mapping[str, Any]) -> list[str]:
+    """Names that refer to nothing, and rules that cannot do what they say."""
+    problems: list[str] = []
+
+    def check(where: str, names: Iterable[str], known: Iterable[str]) -> None:
+        known = set(known)
+        for name in names:
+            if name not in known:
+                problems.append(f"{where}: {name!r} is not defined{_suggest(name, known)}")
+
+    # A table that was refused above is not called dangling as well.
+    destinations = set(settings.destinations) | set(data.get("destinations", {}))
+    classifiers = set(settings.classifiers) | set(data.get("classifiers", {}))
+    results = set(registry.available("router.results"))
+    check("default_deliver", settings.default_deliver, destinations)
+    seen: set[str] = set()
+    for index, rule in enumerate(settings.rules):
+        where = f"rules[{index}]"
+        if rule.name in seen:
+            problems.append(f"{where}.name: {rule.name!r} is used twice; the ledger tells rules apart by name")
+        seen.add(rule.name)
+        check(f"{where}.classify", rule.classify, classifiers)
+        check(f"{where}.deliver", rule.deliver, destinations)
+        check(f"{where}.results", rule.results, results)
+        check(f"{where}.results_to", rule.results_to, destinations)
+        if rule.results and not rule.classify:
+            problems.append(f"{where}.results: needs classify: there is nothing to make results of")
+        if rule.results_to and not rule.results:
+            problems.append(f"{where}.results_to: needs results: there is nothing to send")
+        if rule.results and not rule.results_to:
+            problems.append(f"{where}.results: needs results_to: where should they go?")
+        if not (rule.classify or rule.deliver):
+            problems.append(f"{where}: has neither classify nor deliver: it would take instances and do nothing")
+        problems += _unknown_predicates(where, rule)
+    return problems
+
+
+def _unknown_predicates(where: str, rule: RuleSettings) -> list[str]:
+    from pydicom.datadict import keyword_dict, tag_for_keyword
+
+    problems = []
+    for name in rule.when:
+        if name in PREDICATES:
+            continue
+        tag = tag_for_keyword(name)
+        if tag is None:
+            problems.append(f"{where}.when.{name}: not a DICOM keyword{_suggest(name, (*PREDICATES, *keyword_dict))}")
+        elif tag >> 16 < 0x0008 or tag >> 16 >= 0x7FE0:
+            problems.append(f"{where}.when.{name}: not part of a data set before its pixels")
+    return problems

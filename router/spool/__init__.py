@@ -1,0 +1,1 @@
+"""Bytes on disk, written durably in one place."""

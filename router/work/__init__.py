@@ -1,0 +1,1 @@
+"""Claim, run, settle; and what keeps that going."""
