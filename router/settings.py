@@ -233,16 +233,16 @@ def load(path: Path) -> Settings:
 def parse(data: Mapping[str, Any]) -> Settings:
     """The settings in a TOML document already read. Raises ConfigError with every problem found."""
     problems: list[str] = []
-    data = dict(data)
-    data["classifiers"] = _plugins(data.get("classifiers", {}), "classifiers", ClassifierSettings, problems)
-    data["destinations"] = _plugins(data.get("destinations", {}), "destinations", DestinationSettings, problems)
+    plugins = {
+        "classifiers": _plugins(data.get("classifiers", {}), "classifiers", ClassifierSettings, problems),
+        "destinations": _plugins(data.get("destinations", {}), "destinations", DestinationSettings, problems),
+    }
     settings: Settings | None = None
     try:
-        settings = Settings.model_validate(data)
+        settings = Settings.model_validate({**data, **plugins})
     except ValidationError as error:
         problems += _lines(error, (), Settings)
-    if settings is not None:
-        problems += _dangling(settings, data)
+    problems += _dangling(data)
     if problems or settings is None:
         raise ConfigError(problems)
     return settings
@@ -323,48 +323,58 @@ def _suggest(word: object, known: Iterable[str]) -> str:
     return f"; known: {', '.join(known)}" if known else "; none is defined"
 
 
-def _dangling(settings: Settings, data: Mapping[str, Any]) -> list[str]:
-    """Names that refer to nothing, and rules that cannot do what they say."""
-    problems: list[str] = []
+def _dangling(data: Mapping[str, Any]) -> list[str]:
+    """Names that refer to nothing, and rules that cannot do what they say.
 
-    def check(where: str, names: Iterable[str], known: Iterable[str]) -> None:
-        known = set(known)
+    Works on the document as written, so that these are reported together with wrong types elsewhere; what has a wrong
+    type itself is passed over here, because it has been reported.
+    """
+    problems: list[str] = []
+    destinations = _strings(data.get("destinations"))
+    classifiers = _strings(data.get("classifiers"))
+    results = list(registry.available("router.results"))
+
+    def check(where: str, names: list[str], known: list[str]) -> None:
         for name in names:
             if name not in known:
                 problems.append(f"{where}: {name!r} is not defined{_suggest(name, known)}")
 
-    # A table that was refused above is not called dangling as well.
-    destinations = set(settings.destinations) | set(data.get("destinations", {}))
-    classifiers = set(settings.classifiers) | set(data.get("classifiers", {}))
-    results = set(registry.available("router.results"))
-    check("default_deliver", settings.default_deliver, destinations)
+    check("default_deliver", _strings(data.get("default_deliver")), destinations)
+    rules = data.get("rules")
     seen: set[str] = set()
-    for index, rule in enumerate(settings.rules):
+    for index, rule in enumerate(rules if isinstance(rules, list) else []):
+        if not isinstance(rule, Mapping):
+            continue
         where = f"rules[{index}]"
-        if rule.name in seen:
-            problems.append(f"{where}.name: {rule.name!r} is used twice; the ledger tells rules apart by name")
-        seen.add(rule.name)
-        check(f"{where}.classify", rule.classify, classifiers)
-        check(f"{where}.deliver", rule.deliver, destinations)
-        check(f"{where}.results", rule.results, results)
-        check(f"{where}.results_to", rule.results_to, destinations)
-        if rule.results and not rule.classify:
+        name = rule.get("name")
+        if isinstance(name, str) and name in seen:
+            problems.append(f"{where}.name: {name!r} is used twice; the ledger tells rules apart by name")
+        seen.add(str(name))
+        known = {"classify": classifiers, "deliver": destinations, "results": results, "results_to": destinations}
+        for key, names in known.items():
+            check(f"{where}.{key}", _strings(rule.get(key)), names)
+        if rule.get("results") and not rule.get("classify"):
             problems.append(f"{where}.results: needs classify: there is nothing to make results of")
-        if rule.results_to and not rule.results:
+        if rule.get("results_to") and not rule.get("results"):
             problems.append(f"{where}.results_to: needs results: there is nothing to send")
-        if rule.results and not rule.results_to:
+        if rule.get("results") and not rule.get("results_to"):
             problems.append(f"{where}.results: needs results_to: where should they go?")
-        if not (rule.classify or rule.deliver):
+        if not (rule.get("classify") or rule.get("deliver")):
             problems.append(f"{where}: has neither classify nor deliver: it would take instances and do nothing")
-        problems += _unknown_predicates(where, rule)
+        problems += _unknown_predicates(where, _strings(rule.get("when")))
     return problems
 
 
-def _unknown_predicates(where: str, rule: RuleSettings) -> list[str]:
+def _strings(value: object) -> list[str]:
+    """The texts in a TOML array or the keys of a TOML table; none for anything else."""
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list | Mapping) else []
+
+
+def _unknown_predicates(where: str, names: Iterable[str]) -> list[str]:
     from pydicom.datadict import keyword_dict, tag_for_keyword
 
     problems = []
-    for name in rule.when:
+    for name in names:
         if name in PREDICATES:
             continue
         tag = tag_for_keyword(name)
