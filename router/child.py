@@ -1,0 +1,152 @@
+"""The classify child: gate, pixels, network, report, check. One image at a time, asked for over a socket.
+
+Composition root of its process, as `node` is of the other one. It never opens the ledger or a network connection to a
+peer, and may be killed at any moment: nothing is owed here. What may crash, hang or eat memory (codecs, the network)
+does so here and not where images are received.
+
+Started by the parent as  python -m router.child FD NAME=JSON ...  with one end of a socket pair as FD.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+import warnings
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from router import registry
+from router.core.childproto import READY, Request, decode_request, encode_reply, failed
+from router.core.findings import NotAnalysed
+from router.core.ports import Analysis, ResultBuilder, ResultObject
+from router.errors import NotForThisClassifier, NotReportable, RouterError, UnreadablePixels
+from router.observe.log import configure, emit
+
+#: Reception and delivery go first when there is not enough processor for all.
+NICENESS = 5
+
+
+def main(arguments: list[str]) -> int:
+    """Serves until the parent closes its end. Exit 0 then, 1 when no classifier could be loaded."""
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent drains, we follow it
+    descriptor, *tables = arguments
+    connection: Connection[bytes, bytes] = Connection(int(descriptor))
+    configure()
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+    specs = [json.loads(table) for table in tables]
+    try:
+        with _quiet():
+            classifiers = {spec["name"]: _classifier(spec) for spec in specs}
+            builders = _builders()
+    except (RouterError, ImportError, OSError) as error:
+        connection.send_bytes(failed(f"{type(error).__name__}: {error}"))
+        return 1
+    _bound_memory(min(int(spec["memory_byte_count_max"]) for spec in specs))
+    connection.send_bytes(READY)
+    while True:
+        try:
+            request = decode_request(connection.recv_bytes())
+        except EOFError:
+            return 0
+        with _quiet():
+            analysis = _analyse(classifiers[request.classifier], builders, request)
+        for frame in encode_reply(analysis):
+            connection.send_bytes(frame)
+
+
+def _classifier(spec: Mapping[str, Any]) -> Any:
+    plugin: Any = registry.load("router.classifiers", spec["type"])
+    # Validated by the parent already; lax here because JSON has no tuples or paths.
+    classifier = plugin(name=spec["name"], settings=plugin.Settings.model_validate(spec["options"], strict=False))
+    classifier.load()
+    return classifier
+
+
+def _builders() -> dict[str, ResultBuilder]:
+    return {name: registry.load("router.results", name)() for name in registry.available("router.results")}
+
+
+def _analyse(classifier: Any, builders: Mapping[str, ResultBuilder], request: Request) -> Analysis:
+    import pydicom
+
+    try:
+        # Pixels are read when they are needed: a gate that says no costs no decoding and no 100 MB of memory.
+        dataset = pydicom.dcmread(request.path, force=True, defer_size="1 MB")
+    except Exception as error:  # noqa: BLE001 - whatever a parser says of hostile bytes, the answer is the same
+        return Analysis(outcome=NotAnalysed(code="unreadable", reason=f"the data set cannot be read ({_name(error)})"))
+    try:
+        outcome = classifier.predict_dataset(dataset)
+    except NotForThisClassifier as error:
+        return Analysis(outcome=NotAnalysed(code=error.code, reason=str(error)))
+    except UnreadablePixels as error:
+        return Analysis(outcome=NotAnalysed(code="unreadable_pixels", reason=str(error)))
+    except MemoryError:
+        return Analysis(outcome=NotAnalysed(code="too_large", reason="the image needs more memory than is allowed"))
+    results: list[ResultObject] = []
+    problems: list[str] = []
+    for name in request.results:
+        try:
+            result = builders[name].build(dataset, request.instance, outcome)
+            problems += _check(result, dataset)
+            results.append(result)
+        except NotReportable as error:
+            problems.append(str(error))
+        except Exception as error:  # noqa: BLE001 - a result object that cannot be built holds nothing else up
+            emit("report.held_back", exc_info=True, sop_instance_uid=request.instance.sop_instance_uid)
+            problems.append(f"{name} could not be built ({_name(error)})")
+    if problems:
+        return Analysis(outcome=outcome, not_reported="; ".join(problems))
+    return Analysis(outcome=outcome, results=tuple(results))
+
+
+def _check(result: ResultObject, source: Any) -> list[str]:
+    from router.report.check import check
+
+    return check(result, source)
+
+
+def _name(error: BaseException) -> str:
+    """The type only: the text of a third-party exception may quote an element's value."""
+    return type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Libraries print and warn about element values; neither may reach our log."""
+    with (
+        Path(os.devnull).open("w", encoding="utf-8") as devnull,
+        contextlib.redirect_stdout(devnull),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _bound_memory(byte_count: int) -> None:
+    """Limits the address space to what is there now plus `byte_count`: a decompression bomb becomes a MemoryError."""
+    status = Path("/proc/self/statm")
+    if status.exists():
+        here = int(status.read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (here + byte_count, resource.RLIM_INFINITY))
+
+
+def _die_with_parent() -> None:
+    """Asks Linux to kill us when the parent dies, also when we hang in a codec and read nothing from the socket."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    # End without running other libraries' exit handlers: nothing here needs them, and they can hang.
+    sys.stdout.flush()
+    os._exit(main(sys.argv[1:]))

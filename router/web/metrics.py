@@ -1,0 +1,51 @@
+"""Prometheus metrics, read from the ledger at the moment of the scrape: nothing else remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from router.web.status import ReadStatus
+
+#: Every metric: name -> what it says. `docs/operating/metrics.md` lists the same; a test compares.
+METRICS: dict[str, str] = {
+    "router_ready": "1 when /health/ready says so, else 0",
+    "router_instances": "SOP instances in the ledger, by kind",
+    "router_outcomes": "images looked at by a classifier, by outcome: analysed, or the code of the reason why not",
+    "router_tasks": "tasks in the ledger, by kind, target and state",
+    "router_oldest_task_age_seconds": "age of the oldest task that is still owed, by kind and target; 0 when none is",
+}
+
+
+class StatusCollector(Collector):
+    """Turns one `Status` into metric families."""
+
+    def __init__(self, read_status: ReadStatus) -> None:
+        self._read_status = read_status
+
+    def collect(self) -> Iterator[Metric]:
+        status = self._read_status()
+        yield GaugeMetricFamily("router_ready", METRICS["router_ready"], value=float(not status.problems))
+        instances = self._family("router_instances", ["kind"])
+        for kind, count in status.instances.items():
+            instances.add_metric([kind], count)
+        outcomes = self._family("router_outcomes", ["outcome"])
+        for outcome, count in status.outcomes.items():
+            outcomes.add_metric([outcome], count)
+        tasks = self._family("router_tasks", ["kind", "target", "state"])
+        ages = self._family("router_oldest_task_age_seconds", ["kind", "target"])
+        for lane in status.lanes:
+            ages.add_metric([lane.kind, lane.target], lane.oldest_age_s or 0.0)
+            for state, count in lane.counts.items():
+                tasks.add_metric([lane.kind, lane.target, state], count)
+        yield from (instances, outcomes, tasks, ages)
+
+    def describe(self) -> list[Metric]:
+        """None in advance, so that registering does not read the ledger."""
+        return []
+
+    @staticmethod
+    def _family(name: str, labels: list[str]) -> GaugeMetricFamily:
+        return GaugeMetricFamily(name, METRICS[name], labels=labels)
