@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from router.core.findings import Outcome, Prediction
 from router.core.instance import InstanceKind, SopInstance
@@ -31,6 +31,10 @@ class SpoolWriter(Protocol):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Appends. Raises OSError (ENOSPC among them)."""
+        ...
+
+    def reader(self) -> BinaryIO:
+        """What has been written so far, from its first byte; the caller closes it. Raises OSError."""
         ...
 
     def commit(self) -> str:

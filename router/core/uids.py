@@ -10,6 +10,8 @@ import json
 import uuid
 from collections.abc import Mapping
 
+from router import __version__
+
 #: Fixed once for the product. A UID that starts with 2.25 proves nothing; `Contributing Equipment` says who made an object.
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "dicom-ai-router")
 
@@ -57,3 +59,8 @@ def tracking_uid(*, source_sop_instance_uid: str, label: str) -> str:
 def device_uid(*, weights_sha256: str) -> str:
     """Device UID (0018,1002): a new one for every retraining."""
     return derived_uid("device", weights_sha256)
+
+
+#: Implementation Class UID and Version Name (PS3.7 D.3.3.2, PS3.10 7.1): who wrote a file, who speaks on an association.
+IMPLEMENTATION_CLASS_UID = derived_uid("implementation")
+IMPLEMENTATION_VERSION_NAME = f"AIROUTER_{__version__}"[:16]

@@ -1,0 +1,142 @@
+"""Every call of a durable write made to fail: a file under its final name is whole, or there is none."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from router.spool.durable import Disk, DurableFile
+
+CALLS = ("create", "write", "sync", "close", "rename", "sync_folder")
+
+
+class FailingDisk(Disk):
+    """Writes down every call; the one named `fails` raises OSError instead of doing anything, each time."""
+
+    def __init__(self, fails: str = "", number: int = errno.EIO) -> None:
+        self.calls: list[str] = []
+        self._fails = fails
+        self._number = number
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if name == self._fails:
+            raise OSError(self._number, "made to fail")
+
+    def create(self, path: Path) -> int:
+        self._call("create")
+        return super().create(path)
+
+    def write(self, fd, data) -> int:
+        self._call("write")
+        return super().write(fd, data)
+
+    def sync(self, fd: int) -> None:
+        self._call("sync")
+        super().sync(fd)
+
+    def close(self, fd: int) -> None:
+        super().close(fd)  # the system closes it and then reports the error
+        self._call("close")
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._call("rename")
+        super().rename(source, target)
+
+    def sync_folder(self, path: Path) -> None:
+        self._call("sync_folder")
+        super().sync_folder(path)
+
+    def unlink(self, path: Path) -> None:
+        self._call("unlink")
+        super().unlink(path)
+
+
+def write_file(folder: Path, disk: Disk, data: bytes = b"a whole file") -> Path:
+    final = folder / "objects" / "final"
+    final.parent.mkdir(exist_ok=True)
+    file = DurableFile(temporary=folder / "temporary", final=final, disk=disk)
+    file.write(data)
+    file.commit()
+    return final
+
+
+def test_content_is_synced_before_it_gets_its_name_and_the_name_before_it_counts(tmp_path: Path) -> None:
+    disk = FailingDisk()
+    final = write_file(tmp_path, disk)
+    assert disk.calls == ["create", "write", "sync", "close", "rename", "sync_folder"]
+    assert final.read_bytes() == b"a whole file"
+    assert not (tmp_path / "temporary").exists()
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_failing_call_surfaces_and_leaves_no_file_under_either_name(tmp_path: Path, call: str) -> None:
+    disk = FailingDisk(fails=call, number=errno.ENOSPC)
+    with pytest.raises(OSError, match="made to fail") as raised:
+        write_file(tmp_path, disk)
+    assert raised.value.errno == errno.ENOSPC
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+@pytest.mark.parametrize("call", ["sync", "sync_folder"])
+def test_a_failed_fsync_is_never_tried_again(tmp_path: Path, call: str) -> None:
+    disk = FailingDisk(fails=call)
+    file = DurableFile(temporary=tmp_path / "temporary", final=tmp_path / "final", disk=disk)
+    file.write(b"data")
+    with pytest.raises(OSError, match="made to fail"):
+        file.commit()
+    with pytest.raises(ValueError, match="discarded"):
+        file.commit()
+    assert disk.calls.count(call) == 1
+
+
+def test_a_file_that_cannot_be_removed_does_not_hide_why_the_write_failed(tmp_path: Path) -> None:
+    class Stuck(FailingDisk):
+        def unlink(self, path: Path) -> None:
+            raise OSError(errno.EROFS, "read-only")
+
+    with pytest.raises(OSError, match="made to fail"):
+        write_file(tmp_path, Stuck(fails="sync"))
+    assert not (tmp_path / "objects" / "final").exists()
+
+
+def test_many_small_writes_become_few_and_keep_their_order(tmp_path: Path) -> None:
+    disk = FailingDisk()
+    file = DurableFile(temporary=tmp_path / "temporary", final=tmp_path / "final", disk=disk)
+    pieces = [bytes([number % 251]) * (1 + number % 700) for number in range(4000)] + [b"x" * 300_000, b"end"]
+    for piece in pieces:
+        file.write(memoryview(piece))
+    file.commit()
+    assert (tmp_path / "final").read_bytes() == b"".join(pieces)
+    assert disk.calls.count("write") < 20
+
+
+def test_a_short_write_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    class Short(Disk):
+        def write(self, fd, data) -> int:
+            return super().write(fd, memoryview(data)[:7])
+
+    assert write_file(tmp_path, Short(), b"0123456789" * 10).read_bytes() == b"0123456789" * 10
+
+
+def test_what_is_written_can_be_read_before_the_commit(tmp_path: Path) -> None:
+    file = DurableFile(temporary=tmp_path / "temporary", final=tmp_path / "final", disk=Disk())
+    file.write(b"begin ")
+    with os.fdopen(file.duplicate(), "rb") as reader:
+        assert reader.read() == b"begin "
+    file.write(b"end")
+    file.commit()
+    assert (tmp_path / "final").read_bytes() == b"begin end"
+
+
+def test_discard_removes_every_trace_and_may_be_called_twice(tmp_path: Path) -> None:
+    file = DurableFile(temporary=tmp_path / "temporary", final=tmp_path / "final", disk=Disk())
+    file.write(b"half")
+    file.discard()
+    file.discard()
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="discarded"):
+        file.write(b"more")

@@ -1,0 +1,113 @@
+"""The spool folder: keys are ours, one node per folder, nothing half-written survives a start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from router.errors import ConfigError, SpoolDamaged
+from router.spool.files import FileSpool
+
+
+@pytest.fixture
+def spool(tmp_path: Path):
+    opened = FileSpool(tmp_path / "spool")
+    yield opened
+    opened.close()
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [p for p in folder.rglob("*") if p.is_file() and p.name != "lock"]
+
+
+def test_what_was_put_is_found_under_its_key(spool: FileSpool) -> None:
+    key = spool.put(b"bytes")
+    assert spool.path(key).read_bytes() == b"bytes"
+
+
+def test_nothing_has_a_final_name_before_the_commit(spool: FileSpool, tmp_path: Path) -> None:
+    writer = spool.writer()
+    writer.write(b"half")
+    assert files_in(tmp_path / "spool" / "objects") == []
+    key = writer.commit()
+    assert files_in(tmp_path / "spool") == [spool.path(key)]
+
+
+def test_keys_are_in_the_order_of_time_and_never_the_same(tmp_path: Path) -> None:
+    times = iter([1000.0, 1000.001, 1000.002, 5000.0])
+    spool = FileSpool(tmp_path, now_s=lambda: next(times))
+    keys = [spool.put(b"") for _ in range(4)]
+    assert keys == sorted(keys)
+    assert len({key[12:] for key in keys}) == 4
+    spool.close()
+
+
+def test_keys_lists_what_is_durable_with_its_age(tmp_path: Path) -> None:
+    now = [1000.0]
+    spool = FileSpool(tmp_path, now_s=lambda: now[0])
+    old = spool.put(b"old")
+    now[0] = 1100.0
+    new = spool.put(b"new")
+    spool.writer().write(b"half")
+    (tmp_path / "objects" / "00" / "not-ours").write_text("left by somebody")
+    now[0] = 1130.0
+    assert dict(spool.keys()) == {old: pytest.approx(130.0), new: pytest.approx(30.0)}
+    spool.close()
+
+
+@pytest.mark.parametrize("key", ["", "../../etc/passwd", "/etc/passwd", "0" * 27, "0" * 29, "G" * 28, "0" * 27 + "\n"])
+def test_a_key_that_is_not_ours_never_becomes_a_path(spool: FileSpool, key: str) -> None:
+    with pytest.raises(SpoolDamaged):
+        spool.path(key)
+    with pytest.raises(SpoolDamaged):
+        spool.delete(key)
+
+
+def test_a_file_that_is_gone_is_damage_for_a_reader_and_nothing_for_delete(spool: FileSpool) -> None:
+    key = spool.put(b"x")
+    spool.delete(key)
+    spool.delete(key)
+    with pytest.raises(SpoolDamaged, match="gone"):
+        spool.path(key)
+
+
+def test_half_written_files_of_an_earlier_process_are_removed_at_start(tmp_path: Path) -> None:
+    first = FileSpool(tmp_path)
+    first.writer().write(b"x" * 100_000)
+    kept = first.put(b"whole")
+    first.close()
+    assert len(files_in(tmp_path / "incoming")) == 1
+    second = FileSpool(tmp_path)
+    assert files_in(tmp_path / "incoming") == []
+    assert second.path(kept).read_bytes() == b"whole"
+    second.close()
+
+
+def test_a_second_node_on_the_same_folder_refuses_to_start_and_touches_nothing(tmp_path: Path) -> None:
+    first = FileSpool(tmp_path)
+    writer = first.writer()
+    writer.write(b"x" * 100_000)
+    program = f"from pathlib import Path; from router.spool.files import FileSpool; FileSpool(Path({str(tmp_path)!r}))"
+    second = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert second.returncode != 0
+    assert "is in use by another node" in second.stderr
+    assert first.path(writer.commit()).stat().st_size == 100_000
+    first.close()
+
+
+def test_the_folder_is_free_again_after_close(tmp_path: Path) -> None:
+    FileSpool(tmp_path).close()
+    FileSpool(tmp_path).close()
+
+
+def test_a_folder_that_cannot_be_used_is_a_configuration_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(ConfigError, match=r"spool\.path"):
+        FileSpool(tmp_path / "file" / "spool")
+
+
+def test_free_bytes_are_those_of_the_file_system(spool: FileSpool) -> None:
+    assert spool.free_byte_count() > 0
