@@ -7,12 +7,19 @@ Source: PS3.3 C.12.1.1.5 (Contributing Equipment), PS3.16 CID 7005 (purpose of r
 
 from __future__ import annotations
 
+from router.core.uids import derived_uid
+
 #: Manufacturer (0008,0070) of the router's item.
 MANUFACTURER = "dicom-ai-router"
 #: Manufacturer's Model Name (0008,1090) of the router's item.
 MODEL_NAME = "dicom-ai-router"
 #: Purpose of Reference Code Sequence (0040,A170): code value, coding scheme designator, code meaning.
 PURPOSE = ("109102", "DCM", "Processing Equipment")
+
+#: Implementation Class UID (0002,0012) of every file and association of ours (PS3.7 D.3.3.2): one for all versions.
+IMPLEMENTATION_CLASS_UID = derived_uid("implementation class")
+#: Implementation Version Name (0002,0013), VR SH: without a version, so that a result's bytes do not depend on a release.
+IMPLEMENTATION_VERSION_NAME = "DICOM_AI_ROUTER"
 
 
 def is_ours(*, manufacturer: str, model_name: str, purpose_code: str, purpose_scheme: str) -> bool:

@@ -1,0 +1,271 @@
+"""What a result object takes over from the received image: its identity byte for byte, everything else repaired or left out.
+
+Archives file an object under the exact text of Patient ID and Study Instance UID, so a «repaired» Patient ID files the
+result under another patient (seen with Orthanc). Everything else in a received header is only as good as its modality: what
+is not valid would make our own document invalid, or make the library that writes it raise. So the writer never sees the
+received data set, only this.
+Sources: PS3.5 6.2 (lengths and characters of each VR), PS3.3 C.7.1.1, C.7.2.1, C.12.1.1.2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_data_element
+
+from router.core.admission import UID_LENGTH_MAX
+from router.errors import NotReportable
+from router.report.charset import decoded, encoded, settled_terms
+
+#: Copied as stored, even when not valid; with the most characters that are valid.
+IDENTITY: Mapping[str, int] = {"PatientID": 64, "PatientName": 64, "IssuerOfPatientID": 64, "AccessionNumber": 16}
+_TEXTS = {"StudyID": 16, "StudyDescription": 64}
+#: Written even when empty: Type 2 in the Patient and General Study modules.
+_TYPE_2 = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+)
+_SEX = {"M": "M", "F": "F", "O": "O", "MALE": "M", "FEMALE": "F", "W": "F", "OTHER": "O"}
+#: An element of explicit VR with a 16-bit length cannot hold more (PS3.5 7.1.2).
+_VALUE_BYTE_COUNT_MAX = 0xFFFE
+_VALID_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
+_VALID_AGE = re.compile(r"\d{3}[DWMY]")
+_VALID_OFFSET = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """The received image as a result object may refer to it."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    header: Mapping[str, bytes]
+    """DICOM keyword -> encoded value of even length, ready to write; Specific Character Set fits the rest."""
+    modality: str
+    """CS; «OT» when the image has none."""
+    rows: int | None
+    columns: int | None
+    instance_number: int
+    """1 when the image has none."""
+    utc_offset: str
+    """«+0100»; empty when the image does not say."""
+    repairs: tuple[str, ...]
+    """What was repaired, left out or inherited although not valid; names attributes, never quotes their values."""
+
+
+def context_of(source: Any, *, sop_class_uid: str = "") -> Context:
+    """The cleaned context of a pydicom Dataset; `sop_class_uid` is used when the data set itself has none.
+
+    Raises NotReportable when an instance cannot be referred to: a UID is missing, has several values, or an identifying
+    text is longer than an element can be.
+    """
+    repairs: list[str] = []
+    uids = {
+        keyword: _uid(source, keyword, fallback, repairs)
+        for keyword, fallback in (
+            ("SOPClassUID", sop_class_uid),
+            ("SOPInstanceUID", ""),
+            ("StudyInstanceUID", ""),
+            ("SeriesInstanceUID", ""),
+        )
+    }
+    raw = {keyword: _kept(source, keyword) for keyword in (*IDENTITY, *_TEXTS, "ReferringPhysicianName")}
+    declared = _plain(source, "SpecificCharacterSet", "")
+    terms, remarks = settled_terms(declared.split("\\") if declared else [], raw.values())
+    repairs += remarks
+
+    header: dict[str, bytes] = {}
+    if any(terms):
+        header["SpecificCharacterSet"] = _padded("\\".join(terms).encode())
+    header["StudyInstanceUID"] = _padded(uids["StudyInstanceUID"].encode("latin-1"), b"\0")
+    for keyword, length_max in IDENTITY.items():
+        header[keyword] = _identity(keyword, raw[keyword], terms, length_max, repairs)
+    for keyword, length_max in _TEXTS.items():
+        header[keyword] = _text(keyword, raw[keyword], terms, length_max, repairs)
+    header["ReferringPhysicianName"] = _physician(raw["ReferringPhysicianName"], terms, repairs)
+    for keyword, repair in _REPAIRED.items():
+        value = _plain(source, keyword)
+        fixed = repair(value)
+        if fixed is None:
+            repairs.append(f"{keyword} is not valid, left out")
+        elif fixed != value:
+            repairs.append(f"{keyword} rewritten as the Standard writes it")
+        header[keyword] = _padded((fixed or "").encode())
+    repairs += [f"{keyword} absent, written empty" for keyword in _TYPE_2 if keyword not in source]
+    if not header["PatientID"]:
+        repairs.append("PatientID empty: an archive may refuse the result as it refuses the image")
+    return Context(
+        sop_class_uid=uids["SOPClassUID"],
+        sop_instance_uid=uids["SOPInstanceUID"],
+        study_instance_uid=uids["StudyInstanceUID"],
+        series_instance_uid=uids["SeriesInstanceUID"],
+        header={keyword: value for keyword, value in header.items() if value or keyword in _TYPE_2},
+        modality=_plain(source, "Modality").upper()[:16] or "OT",
+        rows=_number(source, "Rows"),
+        columns=_number(source, "Columns"),
+        instance_number=_number(source, "InstanceNumber") or 1,
+        utc_offset=header["TimezoneOffsetFromUTC"].decode().strip(),
+        repairs=tuple(repairs),
+    )
+
+
+def raw_value(source: Any, keyword: str) -> bytes:
+    """The value of a top-level element as stored, trailing padding included; empty when it is absent.
+
+    An element that pydicom has converted already is encoded again, in the character set the data set declares.
+    """
+    tag = tag_for_keyword(keyword)
+    if tag is None or tag not in source:
+        return b""
+    element = source.get_item(tag)
+    if element.is_raw:
+        return bytes(element.value or b"")
+    if element.VR == "SQ":
+        return b""
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, True
+    write_data_element(buffer, element, source.get("SpecificCharacterSet"))
+    return bytes(buffer.getvalue()[8:])  # tag and length
+
+
+def _kept(source: Any, keyword: str) -> bytes:
+    """As stored; only NULs at the end go, which are padding of other VRs (PS3.5 6.2) and make a text invalid."""
+    value = raw_value(source, keyword)
+    if keyword in IDENTITY and len(value) > _VALUE_BYTE_COUNT_MAX:
+        raise NotReportable(f"{keyword} has {len(value)} bytes: it cannot be copied as it is")
+    return value.rstrip(b"\0")
+
+
+def _plain(source: Any, keyword: str, strip: str = " ") -> str:
+    """The value as ASCII text; numbers as digits."""
+    tag = tag_for_keyword(keyword)
+    if tag is None or tag not in source:
+        return ""
+    if dictionary_VR(tag) == "US":
+        value = source.get(keyword)
+        return str(value) if isinstance(value, int) else ""
+    return raw_value(source, keyword).decode("latin-1").rstrip("\0 ").strip(strip)
+
+
+def _uid(source: Any, keyword: str, fallback: str, repairs: list[str]) -> str:
+    text = _plain(source, keyword, "\0 ")
+    if not text:
+        meta = getattr(source, "file_meta", None)
+        if keyword == "SOPClassUID" and meta is not None:
+            fallback = fallback or str(meta.get("MediaStorageSOPClassUID", ""))
+        text = fallback
+    if not text:
+        raise NotReportable(f"{keyword} is missing")
+    if "\\" in text:
+        raise NotReportable(f"{keyword} has {text.count(chr(92)) + 1} values")
+    if len(text) > UID_LENGTH_MAX or not _VALID_UID.fullmatch(text):
+        # The image is filed under this very text; a corrected one would name another study.
+        repairs.append(f"inherited: {keyword} is not a valid UID")
+    return text
+
+
+def _identity(keyword: str, raw: bytes, terms: Sequence[str], length_max: int, repairs: list[str]) -> bytes:
+    valid = _valid_name if keyword == "PatientName" else _valid_text
+    if not valid(decoded(raw, terms), length_max):
+        repairs.append(f"inherited: {keyword} is not valid")
+    return _padded(raw)
+
+
+def _text(keyword: str, raw: bytes, terms: Sequence[str], length_max: int, repairs: list[str]) -> bytes:
+    text = decoded(raw, terms)
+    if _valid_text(text, length_max):
+        return _padded(raw)
+    shortened = "".join(c for c in (text or "").replace("\\", "/") if c.isprintable()).strip()[:length_max].rstrip()
+    value = encoded(shortened, terms) if shortened else None
+    repairs.append(f"{keyword} is not valid, {'left out' if value is None else 'shortened or mended'}")
+    return _padded(value or b"")
+
+
+def _physician(raw: bytes, terms: Sequence[str], repairs: list[str]) -> bytes:
+    if _valid_name(decoded(raw, terms), IDENTITY["PatientName"]):
+        return _padded(raw)
+    repairs.append("ReferringPhysicianName is not valid, left out")
+    return b""
+
+
+def _valid_text(text: str | None, length_max: int) -> bool:
+    if text is None or "\\" in text:
+        return False
+    return len(text.rstrip()) <= length_max and all(c >= " " and c != "\x7f" for c in text)
+
+
+def _valid_name(text: str | None, length_max: int) -> bool:
+    if text is None:
+        return False
+    groups = text.split("=")
+    return len(groups) <= 3 and all(_valid_text(group, length_max) and group.count("^") <= 4 for group in groups)
+
+
+def _date(text: str) -> str | None:
+    digits = re.sub(r"[.\-/]", "", text)
+    if not digits:
+        return ""
+    if not re.fullmatch(r"[0-9]{8}", digits):
+        return None
+    try:
+        date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))
+    except ValueError:
+        return None
+    return digits
+
+
+def _time(text: str) -> str | None:
+    if not text:
+        return ""
+    match = re.fullmatch(r"([01]\d|2[0-3])(?:([0-5]\d)(?:([0-5]\d|60)(\.\d{1,6})?\d*)?)?", text.replace(":", ""), re.A)
+    return "".join(part or "" for part in match.groups()) if match else None
+
+
+def _sex(text: str) -> str | None:
+    if text.upper() in ("U", "UNKNOWN"):
+        return ""
+    return _SEX.get(text.upper()) if text else ""
+
+
+def _age(text: str) -> str | None:
+    return text if not text or _VALID_AGE.fullmatch(text) else None
+
+
+def _offset(text: str) -> str | None:
+    return text if not text or _VALID_OFFSET.fullmatch(text) else None
+
+
+_REPAIRED: Mapping[str, Callable[[str], str | None]] = {
+    "PatientBirthDate": _date,
+    "PatientSex": _sex,
+    "PatientAge": _age,
+    "StudyDate": _date,
+    "StudyTime": _time,
+    "TimezoneOffsetFromUTC": _offset,
+}
+#: Every keyword that a context's header can hold.
+COPIED = ("SpecificCharacterSet", "StudyInstanceUID", *IDENTITY, *_TEXTS, "ReferringPhysicianName", *_REPAIRED)
+
+
+def _number(source: Any, keyword: str) -> int | None:
+    text = _plain(source, keyword)
+    return int(text) if re.fullmatch(r"\d{1,9}", text, re.A) and int(text) else None
+
+
+def _padded(value: bytes, pad: bytes = b" ") -> bytes:
+    return value + pad if len(value) % 2 else value

@@ -1,0 +1,223 @@
+"""The content of an SR document, laid out by highdicom: PS3.16 TID 1500, one TID 1501 group per finding.
+
+Only the process that classifies imports this module: highdicom is large. It gets the cleaned context, never the received
+data set, and what it writes of the patient is replaced afterwards (`router.report.sr`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from highdicom import sr
+from pydicom import Dataset
+from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage, ExplicitVRLittleEndian
+
+from router.core.findings import Finding, Prediction
+from router.core.provenance import MANUFACTURER, MODEL_NAME
+from router.core.uids import device_uid, tracking_uid
+from router.report import codes
+from router.report.codes import Code, ascii_text, finding_code, software_versions
+from router.report.context import Context
+
+_DOCUMENT_CLASSES = {
+    str(Comprehensive3DSRStorage): sr.Comprehensive3DSR,
+    str(EnhancedSRStorage): sr.EnhancedSR,
+    str(ComprehensiveSRStorage): sr.ComprehensiveSR,
+}
+#: VR LO.
+_LINE_LENGTH_MAX = 64
+#: A score's digits: 32-bit sigmoids agree to about 1e-5 percent between runs.
+_PERCENT_DIGITS = 4
+
+
+def document(
+    context: Context,
+    prediction: Prediction,
+    *,
+    sop_class_uid: str,
+    sop_instance_uid: str,
+    series_instance_uid: str,
+    series_number: int,
+    series_description: str,
+    comments: tuple[str, ...],
+    at: datetime,
+) -> Dataset:
+    """The document as highdicom builds it, dates of creation included; patient and study are still placeholders."""
+    document_class = _DOCUMENT_CLASSES[sop_class_uid]
+    made: Dataset = document_class(
+        evidence=[_stand_in(context)],
+        content=_content(context, prediction, comments),
+        series_instance_uid=series_instance_uid,
+        series_number=series_number,
+        sop_instance_uid=sop_instance_uid,
+        instance_number=context.instance_number,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MODEL_NAME,
+        software_versions=software_versions(),
+        # Type 1 in the Enhanced General Equipment module; a program has none.
+        device_serial_number="software",
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        content_qualification="RESEARCH",
+        content_date=at.date(),
+        content_time=at.time(),
+        series_description=series_description,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+    )
+    # highdicom takes these from the clock.
+    made.InstanceCreationDate, made.InstanceCreationTime = made.ContentDate, made.ContentTime
+    for item in _items(made):
+        if "ContinuityOfContent" in item:
+            item.ContinuityOfContent = "SEPARATE"  # every item is a statement of its own, not a part of running text
+    return made
+
+
+def _content(context: Context, prediction: Prediction, comments: tuple[str, ...]) -> Any:
+    classifier = prediction.classifier
+    algorithm = ascii_text(classifier.algorithm, _LINE_LENGTH_MAX)
+    observer = sr.ObserverContext(
+        observer_type=_concept(codes.DEVICE),
+        observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
+            uid=device_uid(weights_sha256=classifier.weights_sha256),
+            name=algorithm,
+            manufacturer_name=ascii_text(classifier.manufacturer, _LINE_LENGTH_MAX),
+            model_name=algorithm,
+        ),
+    )
+    report = sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_device_context=observer),
+        procedure_reported=_concept(codes.IMAGING_PROCEDURE),
+        imaging_measurements=[_group(context, prediction, finding) for finding in prediction.findings],
+        title=_concept(codes.IMAGING_MEASUREMENT_REPORT),
+        language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(
+            language=_concept(codes.ENGLISH)
+        ),
+    )
+    items = report[0].ContentSequence
+    at = next(index for index, item in enumerate(items) if item.ValueType == "CONTAINER")
+    # TID 1500 is extensible: the comments come first because people read from the top.
+    for item in reversed([*(_comment(text) for text in comments), _image_library(context)]):
+        items.insert(at, item)
+    return report
+
+
+def _group(context: Context, prediction: Prediction, finding: Finding) -> Any:
+    """TID 1501 Measurement and Qualitative Evaluation Group."""
+    row = finding_code(finding.label)
+    answer = codes.PRESENT if finding.present else codes.ABSENT
+    source = sr.SourceImageForMeasurementGroup(
+        referenced_sop_class_uid=context.sop_class_uid, referenced_sop_instance_uid=context.sop_instance_uid
+    )
+    classifier = prediction.classifier
+    return sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(
+            identifier=ascii_text(finding.label, _LINE_LENGTH_MAX),
+            uid=tracking_uid(source_sop_instance_uid=context.sop_instance_uid, label=finding.label),
+        ),
+        finding_category=_concept(codes.CLINICAL_FINDING),
+        finding_type=_concept(row.code),
+        finding_sites=[sr.FindingSite(anatomic_location=_concept(row.site))] if row.site else None,
+        algorithm_id=sr.AlgorithmIdentification(
+            name=ascii_text(classifier.algorithm, _LINE_LENGTH_MAX),
+            version=ascii_text(classifier.version, _LINE_LENGTH_MAX),
+            parameters=_parameters(prediction, finding),
+        ),
+        measurements=[
+            sr.Measurement(
+                name=_concept(codes.CERTAINTY),
+                value=round(100 * finding.score, _PERCENT_DIGITS),
+                unit=_concept(codes.PERCENT),
+                # The OHIF viewer cannot load a NUM without a child item.
+                method=_concept(codes.ARTIFICIAL_INTELLIGENCE),
+            )
+        ],
+        qualitative_evaluations=[sr.QualitativeEvaluation(name=_concept(row.code), value=_concept(answer))],
+        source_images=[source],
+    )
+
+
+def _parameters(prediction: Prediction, finding: Finding) -> list[str]:
+    """TID 4019 Algorithm Parameters, «name=value»: DICOM has no code for a decision threshold or for weights."""
+    classifier = prediction.classifier
+    facts = {
+        "threshold": f"{round(100 * finding.threshold, _PERCENT_DIGITS):g}%",
+        "raw-sigmoid": f"{finding.raw:.6f}",
+        "weights-sha256": classifier.weights_sha256,
+    }
+    if classifier.demonstration:
+        facts["demonstration"] = "yes: trained on drawings, no clinical meaning"
+    facts = {name: classifier.parameters[name] for name in sorted(classifier.parameters)} | facts
+    return [ascii_text(f"{name}={value}", 1024) for name, value in facts.items()]
+
+
+def _image_library(context: Context) -> Any:
+    """TID 1600, by hand: highdicom's own raises for most radiographs (no Imager Pixel Spacing, Secondary Capture)."""
+    image = sr.ImageContentItem(
+        name=_concept(codes.SOURCE),
+        referenced_sop_class_uid=context.sop_class_uid,
+        referenced_sop_instance_uid=context.sop_instance_uid,
+        relationship_type=sr.RelationshipTypeValues.CONTAINS,
+    )
+    modality = context.modality if context.modality in codes.MODALITIES else "OT"
+    described = [
+        sr.CodeContentItem(
+            name=_concept(codes.MODALITY),
+            value=_concept(Code(modality, "DCM", codes.MODALITIES[modality])),
+            relationship_type=sr.RelationshipTypeValues.HAS_ACQ_CONTEXT,
+        )
+    ]
+    described += [
+        sr.NumContentItem(
+            name=_concept(name),
+            value=number,
+            unit=_concept(codes.PIXELS),
+            relationship_type=sr.RelationshipTypeValues.HAS_ACQ_CONTEXT,
+        )
+        for name, number in ((codes.PIXEL_DATA_ROWS, context.rows), (codes.PIXEL_DATA_COLUMNS, context.columns))
+        if number
+    ]
+    image.ContentSequence = sr.ContentSequence(described)
+    return _container(codes.IMAGE_LIBRARY, [_container(codes.IMAGE_LIBRARY_GROUP, [image])])
+
+
+def _container(name: Code, content: list[Any]) -> Any:
+    container = sr.ContainerContentItem(
+        name=_concept(name), relationship_type=sr.RelationshipTypeValues.CONTAINS, is_content_continuous=False
+    )
+    container.ContentSequence = sr.ContentSequence(content)
+    return container
+
+
+def _comment(text: str) -> Any:
+    return sr.TextContentItem(
+        name=_concept(codes.COMMENT),
+        value=ascii_text(text, 1024),
+        relationship_type=sr.RelationshipTypeValues.CONTAINS,
+    )
+
+
+def _concept(code: Code) -> Any:
+    return sr.CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)
+
+
+def _stand_in(context: Context) -> Dataset:
+    """All that highdicom learns of the source: the UIDs. It raises on many a received header, so it never sees one."""
+    image = Dataset()
+    image.SOPClassUID, image.SOPInstanceUID = context.sop_class_uid, context.sop_instance_uid
+    image.StudyInstanceUID, image.SeriesInstanceUID = context.study_instance_uid, context.series_instance_uid
+    image.Modality = "OT"
+    for keyword in ("PatientID", "PatientName", "PatientSex", "AccessionNumber", "StudyID", "ReferringPhysicianName"):
+        setattr(image, keyword, "")
+    image.PatientBirthDate = image.StudyDate = image.StudyTime = None
+    return image
+
+
+def _items(dataset: Dataset) -> Iterator[Dataset]:
+    yield dataset
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from _items(item)
