@@ -262,17 +262,15 @@ def test_a_data_set_cut_anywhere_inside_an_element_is_refused_or_lacks_that_elem
     if syntax == BIG:
         del ds.PixelData
     data = encoded(ds, syntax)
-    whole = read(data, syntax)
-    refused = 0
+    taken = 0
     for cut in range(1, len(data), max(1, len(data) // 400)):
         try:
-            header = read(data[:cut], syntax)
+            read(data[:cut], syntax)
         except RefusedError as error:
             assert error.status == 0xC000
-            refused += 1
         else:
-            assert set(header.values) < set(whole.values) or syntax != DEFLATED
-    assert refused > 380
+            taken += 1
+    assert taken <= (0 if syntax == DEFLATED else len(ds))  # between two elements there is no telling
 
 
 @pytest.mark.parametrize(
