@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from router import registry
 from router.core.instance import ROUTING_KEYWORDS
@@ -50,7 +51,21 @@ def _ae_title(value: str) -> str:
 
 
 def _network(value: object) -> object:
-    return ip_network(value, strict=False) if isinstance(value, str) else value
+    try:
+        if isinstance(value, str):
+            return ip_network(value, strict=False)
+    except ValueError:
+        pass
+    raise ValueError('not a network or an address such as "10.1.2.0/24"')
+
+
+def _ledger_url(value: str) -> str:
+    if not value.startswith(("sqlite:///", "postgresql://")):
+        raise ValueError("not a ledger: write sqlite:///PATH or postgresql://USER@HOST/NAME")
+    if re.match(r"postgresql://[^/@]*:[^/@]*@", value):
+        # Raised without the value, which `_lines` would show.
+        raise PydanticCustomError("secret", "holds a password: give it by PGPASSWORD or PGPASSFILE instead")
+    return value
 
 
 #: A number of bytes, or a text with a unit such as "4 GiB".
@@ -58,7 +73,7 @@ ByteCount = Annotated[int, BeforeValidator(_byte_count), Field(ge=0)]
 #: PS3.5 6.2, VR AE: 1 to 16 characters, no backslash or control characters, not only spaces.
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0, strict=False)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 
 
@@ -80,6 +95,15 @@ def _tuple(value: object) -> object:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_tuple)]
+
+
+def _globs(value: object) -> object:
+    if value == []:
+        raise ValueError("an empty list never matches")
+    return (value,) if isinstance(value, str) else _tuple(value)
+
+
+Globs = Annotated[tuple[str, ...], BeforeValidator(_globs)]
 
 
 class NodeSettings(Table):
@@ -109,14 +133,14 @@ class SpoolSettings(Table):
     path: FilePath = Path("var/spool")
     free_byte_count_min: ByteCount = 2 * 2**30
     """Below this: 0xA700; it resumes by itself."""
-    retention_s: Annotated[float, Field(ge=0, strict=False)] = 86400
+    retention_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 86400
     """Bytes are kept this long after the last delivery."""
 
 
 class LedgerSettings(Table):
     """[ledger]: the one record of what is owed and done."""
 
-    url: str = "sqlite:///var/ledger.db"
+    url: Annotated[str, AfterValidator(_ledger_url)] = "sqlite:///var/ledger.db"
 
 
 class WebSettings(Table):
@@ -173,7 +197,7 @@ class RuleSettings(Table):
     """[[rules]]: see core.rules."""
 
     name: Annotated[str, Field(min_length=1)]
-    when: dict[str, str | list[str]] = {}
+    when: dict[str, Globs] = {}
     classify: Names = ()
     deliver: Names = ()
     results: Names = ()
@@ -200,7 +224,7 @@ class Settings(Table):
         return tuple(
             Rule(
                 name=rule.name,
-                when={k: (v,) if isinstance(v, str) else tuple(v) for k, v in rule.when.items()},
+                when=rule.when,
                 classify=rule.classify,
                 deliver=rule.deliver,
                 results=rule.results,
@@ -243,6 +267,8 @@ def parse(data: Mapping[str, Any]) -> Settings:
     except ValidationError as error:
         problems += _lines(error, (), Settings)
     problems += _dangling(data)
+    if settings is not None and settings.node.port == settings.web.port != 0:
+        problems.append(f"web.port: is node.port, too ({settings.web.port})")
     if problems or settings is None:
         raise ConfigError(problems)
     return settings
@@ -258,14 +284,18 @@ def _plugins(tables: object, group: str, common: type[Table], problems: list[str
     for name, table in tables.items():
         where = (group, name)
         if not isinstance(table, Mapping):
-            problems.append(f"{group}.{name}: must be a table")
+            problems.append(f"{group}.{name}: must be a table such as [{group}.NAME]")
             continue
         kind = table.get("type")
         if not isinstance(kind, str) or kind not in known:
             told = "is missing" if kind is None else f"= {kind!r} is not known"
             problems.append(f"{group}.{name}.type: {told}{_suggest(kind, known)}")
             continue
-        plugin: Any = registry.load(f"router.{group}", kind)
+        try:
+            plugin: Any = registry.load(f"router.{group}", kind)
+        except ImportError as error:
+            problems.append(f"{group}.{name}.type: {kind!r} cannot be loaded: {error}")
+            continue
         shared = set(common.model_fields) - {"name", "options"}
         own = {k: v for k, v in table.items() if k not in shared}
         try:
@@ -289,15 +319,47 @@ def _lines(
         loc = tuple(str(part) for part in item["loc"] if not str(part).startswith("function-"))
         path = _dotted((*where, *loc))
         if item["type"] == "extra_forbidden":
-            fields = _fields_at(model, item["loc"][:-1])
-            lines.append(f"{path}: unknown key{_suggest(str(item['loc'][-1]), [*fields, *also])}")
-        elif item["type"] == "missing":
-            lines.append(f"{path}: is missing")
+            key = str(item["loc"][-1])
+            fields = {*_fields_at(model, item["loc"][:-1]), *also}
+            hint = _suggest(key, fields)
+            if model is not Settings and key in Settings.model_fields:
+                hint = f"; {key!r} stands above the first [table] of the file"
+            lines.append(f"{path}: unknown key{hint}")
         else:
             value = item.get("input")
-            shown = f" (it is {value!r})" if isinstance(value, str | int | float | bool) else ""
-            lines.append(f"{path}: {item['msg'][:1].lower()}{item['msg'][1:]}{shown}".replace("value error, ", ""))
+            show = isinstance(value, str | int | float) and item["type"] not in ("missing", "secret")
+            lines.append(f"{path}: {_told(item, path)}" + (f" (it is {value!r})" if show else ""))
     return lines
+
+
+#: pydantic's type of error -> what is wrong, in the words of a TOML file rather than of Python.
+_TOLD = {
+    "missing": "is missing",
+    "string_type": "must be text",
+    "is_instance_of": "must be text",
+    "string_too_short": "must not be empty",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be a number",
+    "bool_type": "must be true or false",
+    "tuple_type": "must be a list in [ ]",
+    "dict_type": "must be a table",
+    "model_type": "must be a table",
+    "literal_error": "must be {expected}",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than_equal": "must be at most {le:g}",
+}
+
+
+def _told(item: ErrorDetails, path: str) -> str:
+    if item["type"] == "tuple_type" and path in ("rules", "peers"):
+        return f"must be tables such as [[{path}]]"
+    if item["type"] in _TOLD:
+        return _TOLD[item["type"]].format(**item.get("ctx", {}))
+    text = item["msg"].removeprefix("Value error, ")
+    return text[:1].lower() + text[1:]
 
 
 def _dotted(loc: Iterable[str]) -> str:
@@ -371,7 +433,7 @@ def _strings(value: object) -> list[str]:
 
 
 def _unknown_predicates(where: str, names: Iterable[str]) -> list[str]:
-    from pydicom.datadict import keyword_dict, tag_for_keyword
+    from pydicom.datadict import dictionary_VR, keyword_dict, tag_for_keyword
 
     problems = []
     for name in names:
@@ -379,7 +441,11 @@ def _unknown_predicates(where: str, names: Iterable[str]) -> list[str]:
             continue
         tag = tag_for_keyword(name)
         if tag is None:
-            problems.append(f"{where}.when.{name}: not a DICOM keyword{_suggest(name, (*PREDICATES, *keyword_dict))}")
+            near = get_close_matches(name, (*PREDICATES, *keyword_dict), n=1, cutoff=0.6)
+            hint = f"did you mean {near[0]!r}?" if near else f"those of PS3.6 and {', '.join(PREDICATES)} are known"
+            problems.append(f"{where}.when.{name}: not a DICOM keyword; {hint}")
         elif tag >> 16 < 0x0008 or tag >> 16 >= 0x7FE0:
             problems.append(f"{where}.when.{name}: not part of a data set before its pixels")
+        elif dictionary_VR(tag) == "SQ":
+            problems.append(f"{where}.when.{name}: a sequence, which no pattern can match")
     return problems
