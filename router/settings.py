@@ -100,7 +100,9 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_tuple)]
 def _globs(value: object) -> object:
     if value == []:
         raise ValueError("an empty list never matches")
-    return (value,) if isinstance(value, str) else _tuple(value)
+    if not isinstance(value, str | list):
+        raise ValueError("must be text or a list of texts")
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 Globs = Annotated[tuple[str, ...], BeforeValidator(_globs)]
@@ -288,7 +290,7 @@ def _plugins(tables: object, group: str, common: type[Table], problems: list[str
             continue
         kind = table.get("type")
         if not isinstance(kind, str) or kind not in known:
-            told = "is missing" if kind is None else f"= {kind!r} is not known"
+            told = "is missing" if kind is None else f"{kind!r} is not known"
             problems.append(f"{group}.{name}.type: {told}{_suggest(kind, known)}")
             continue
         try:
