@@ -6,6 +6,7 @@
     ├── LeaseLost                 another worker took this task over: drop our work, write nothing
     ├── TransientError            worth another try later
     │   ├── PeerUnreachable       no association could be opened, or it broke
+    │   │   └── AssociationBroke  it broke while this very instance was under way
     │   ├── AssociationRejected   the peer said no to the association (transient until an operator says otherwise)
     │   ├── PeerBusy              0xA7xx, 0x0110: out of resources, processing failure
     │   └── ChildDied             the classify child crashed, hung or ran out of memory
@@ -56,6 +57,10 @@ class TransientError(RouterError):
 
 class PeerUnreachable(TransientError):
     """No association could be opened, or the one we had broke."""
+
+
+class AssociationBroke(PeerUnreachable):
+    """The association broke while this very instance was under way: it may be what the peer dies of."""
 
 
 class AssociationRejected(TransientError):

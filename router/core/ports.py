@@ -82,8 +82,10 @@ class Task:
     target: str
     """Name of a classifier or of a destination."""
     attempts: int
-    """This one included; (task_id, attempts) is the fencing token."""
+    """This one included; (task_id, attempts, lease) is the fencing token."""
     instance: SopInstance
+    lease: str = ""
+    """Opaque: which claim this is. Attempts start again when an operator puts a task back, leases never repeat."""
     options: dict[str, Any] = field(default_factory=dict)
     """CLASSIFY: {"results": [...], "results_to": [...]}."""
 
@@ -124,8 +126,16 @@ class Ledger(Protocol):
         """Gives the task back as if it had not been tried (a destination that is down burns no attempts)."""
         ...
 
+    def renew(self, tasks: Sequence[Task], *, lease_s: float) -> None:
+        """Lets those leases that are still ours end `lease_s` from now; lost ones stay lost."""
+        ...
+
     def wait(self, kind: TaskKind, target: str, *, timeout_s: float) -> None:
-        """Sleeps until a task of this kind and target may be due, or until `timeout_s` is over. No polling."""
+        """Sleeps until a task of this kind and target may be due, until `wake`, or until `timeout_s` is over. No polling."""
+        ...
+
+    def wake(self, kind: TaskKind, target: str) -> None:
+        """Ends every `wait` for this kind and target."""
         ...
 
 

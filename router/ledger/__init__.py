@@ -1,1 +1,1 @@
-"""The one record of what is owed and done."""
+"""The ledger: the one record of what is owed and done, on SQLite or PostgreSQL."""

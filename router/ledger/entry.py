@@ -1,0 +1,115 @@
+"""How an instance, its tasks and its events come into the ledger, inside a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from router.core.instance import SopInstance
+from router.core.lifecycle import TaskKind, TaskState
+from router.core.ports import Receipt
+from router.ledger.rows import instance_values
+from router.ledger.schema import event, instance, task
+from router.ledger.writer import Transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What became of an instance that was to be entered."""
+
+    receipt: Receipt
+    instance_id: int
+    root_id: int
+    again: bool = False
+    """The row was there, but its bytes had been freed or were gone: they have come again and are kept."""
+    mended: bool = False
+    """`again`, and its tasks are still in the ledger: nothing new is owed."""
+
+
+class _Rooted(Protocol):
+    @property
+    def instance_id(self) -> int: ...
+    @property
+    def root_id(self) -> int: ...
+
+
+def enter(
+    tx: Transaction, new: SopInstance, *, root_id: int | None, rules: Sequence[str], notes: Sequence[str]
+) -> Entry:
+    """Writes the instance, unless the same bytes are held already. Same UID, other bytes: kept apart as a conflict."""
+    same_uid = tx.connection.execute(
+        select(
+            instance.c.instance_id,
+            instance.c.root_id,
+            instance.c.sha256,
+            instance.c.bytes_freed_at,
+            instance.c.bytes_missed_at,
+            instance.c.conflict,
+        ).where(instance.c.sop_instance_uid == new.sop_instance_uid)
+    ).all()
+    values = {**instance_values(new), "rules": list(rules), "notes": list(notes), "bytes_missed_at": None}
+    for row in same_uid:
+        if row.sha256 != new.sha256:
+            continue
+        old_root_id = row.root_id or row.instance_id
+        if row.bytes_freed_at is None and row.bytes_missed_at is None:
+            return Entry(receipt=Receipt.DUPLICATE, instance_id=row.instance_id, root_id=old_root_id)
+        tx.connection.execute(
+            update(instance).where(instance.c.instance_id == row.instance_id).values(**values, bytes_freed_at=None)
+        )
+        return Entry(
+            receipt=Receipt.CONFLICT if row.conflict else Receipt.NEW,
+            instance_id=row.instance_id,
+            root_id=old_root_id,
+            again=True,
+            mended=row.bytes_freed_at is None,
+        )
+    conflict = bool(same_uid)
+    dialect = postgresql if tx.connection.dialect.name == "postgresql" else sqlite
+    instance_id = tx.connection.execute(
+        dialect.insert(instance)
+        .values(**values, root_id=root_id, conflict=conflict)
+        .on_conflict_do_nothing(index_elements=["sop_instance_uid", "sha256"])
+        .returning(instance.c.instance_id)
+    ).scalar()
+    if instance_id is None:  # PostgreSQL: another node entered it since our look
+        return enter(tx, new, root_id=root_id, rules=rules, notes=notes)
+    return Entry(
+        receipt=Receipt.CONFLICT if conflict else Receipt.NEW, instance_id=instance_id, root_id=root_id or instance_id
+    )
+
+
+def owe(tx: Transaction, entry: _Rooted, kind: TaskKind, target: str, options: Mapping[str, Any] | None = None) -> None:
+    """A new task, due at once."""
+    tx.connection.execute(
+        insert(task).values(
+            kind=kind.value,
+            target=target,
+            instance_id=entry.instance_id,
+            root_id=entry.root_id,
+            options=dict(options or {}),
+            state=TaskState.READY.value,
+            created_at=tx.now_us,
+        )
+    )
+    tx.lanes.add((kind, target))
+
+
+def record(tx: Transaction, about: _Rooted, what: str, *, task: Any = None, detail: str = "") -> None:
+    """One line of the custody trail; `task` is a Task or a row with kind, target and attempts."""
+    tx.connection.execute(
+        insert(event).values(
+            root_id=about.root_id,
+            instance_id=about.instance_id,
+            at=tx.now_us,
+            what=what,
+            kind=str(task.kind) if task is not None else "",
+            target=task.target if task is not None else "",
+            attempt=task.attempts if task is not None else 0,
+            detail=detail,
+        )
+    )

@@ -1,0 +1,336 @@
+"""What people and pages ask the ledger. Nothing here writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, func, or_, select
+
+from router.core.findings import Outcome, outcome_from_json
+from router.core.instance import InstanceKind, SopInstance
+from router.core.lifecycle import OWED, TaskKind, TaskState
+from router.ledger.instants import from_us
+from router.ledger.rows import instance_of
+from router.ledger.schema import event, instance, is_state, outcome, task
+
+#: SQLite takes at most this many values in one IN (...) of a default build, PostgreSQL many more.
+_VALUES_MAX = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneCounts:
+    """One kind of work for one target."""
+
+    kind: TaskKind
+    target: str
+    counts: dict[TaskState, int]
+    """States that no task is in are absent."""
+    oldest_at: datetime | None
+    """When the oldest task that is still owed came in; None when nothing is owed."""
+    last_error: str
+    """Of the oldest task that waits for another try or failed; empty when there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskStatus:
+    """One task as it stands."""
+
+    task_id: int
+    kind: TaskKind
+    target: str
+    state: TaskState
+    attempts: int
+    sop_instance_uid: str
+    error: str
+    created_at: datetime
+    not_before: datetime | None
+    settled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceLine:
+    """One event in the life of an instance or of what was made from it."""
+
+    at: datetime
+    what: str
+    """received, received_again, duplicate, conflict, analysed, not_analysed, made, delivered, done, deferred, failed,
+    lease_lost, requeued, freed."""
+    sop_instance_uid: str
+    instance_kind: InstanceKind
+    sha256: str
+    task_kind: str
+    target: str
+    attempt: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceStatus:
+    """One SOP instance: what is known, done and owed."""
+
+    instance: SopInstance
+    conflict: bool
+    rules: tuple[str, ...]
+    notes: tuple[str, ...]
+    tasks: tuple[TaskStatus, ...]
+    outcomes: dict[str, Outcome]
+    """Classifier -> what it said."""
+    results: tuple[InstanceStatus, ...]
+    """What was made from it."""
+
+    @property
+    def deliveries(self) -> tuple[TaskStatus, ...]:
+        """`settled_at` of a done one is when the destination had it."""
+        return tuple(item for item in self.tasks if item.kind is TaskKind.DELIVER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldBytes:
+    """An instance whose bytes should lie in the spool."""
+
+    instance_id: int
+    spool_key: str
+    sop_instance_uid: str
+    missed: bool
+    """The janitor looked before, and they were gone."""
+
+
+class Queries:
+    """Reads by an engine of its own, so that a page never holds up a receipt."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    # ---- counts
+
+    def lanes(self) -> list[LaneCounts]:
+        """Every kind and target that ever had a task, in order."""
+        found: dict[tuple[str, str], dict[TaskState, int]] = {}
+        with self._engine.connect() as connection:
+            for kind, target, state, count in connection.execute(
+                select(task.c.kind, task.c.target, task.c.state, func.count()).group_by(
+                    task.c.kind, task.c.target, task.c.state
+                )
+            ):
+                found.setdefault((kind, target), {})[TaskState(state)] = count
+            return [
+                LaneCounts(
+                    kind=TaskKind(kind),
+                    target=target,
+                    counts=counts,
+                    oldest_at=_oldest_at(connection, kind, target, counts),
+                    last_error=_last_error(connection, kind, target, counts),
+                )
+                for (kind, target), counts in sorted(found.items())
+            ]
+
+    def instance_counts(self) -> dict[InstanceKind, int]:
+        """Kind -> instances in the ledger, those whose bytes were freed included."""
+        query = select(instance.c.kind, func.count()).group_by(instance.c.kind)
+        with self._engine.connect() as connection:
+            return {InstanceKind(kind): count for kind, count in connection.execute(query)}
+
+    def outcome_counts(self) -> dict[str, int]:
+        """«analysed» and the codes of reasons why not -> images."""
+        query = select(outcome.c.code, func.count()).group_by(outcome.c.code)
+        with self._engine.connect() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+    def undelivered_count(self) -> int:
+        """Deliveries that are owed or have failed."""
+        query = select(func.count()).where(
+            task.c.kind == TaskKind.DELIVER.value, task.c.state.in_([*(s.value for s in OWED), TaskState.FAILED.value])
+        )
+        with self._engine.connect() as connection:
+            return connection.execute(query).scalar_one()
+
+    def conflict_count(self) -> int:
+        """Instances that have another one's SOP Instance UID and other bytes."""
+        query = select(func.count()).select_from(instance).where(instance.c.conflict)
+        with self._engine.connect() as connection:
+            return connection.execute(query).scalar_one()
+
+    # ---- tasks
+
+    def failed(self, *, target: str | None = None, limit: int = 1000) -> list[TaskStatus]:
+        """Tasks that wait for an operator, oldest first."""
+        query = _tasks().where(is_state(task.c.state, TaskState.FAILED)).order_by(task.c.task_id).limit(limit)
+        if target is not None:
+            query = query.where(task.c.target == target)
+        with self._engine.connect() as connection:
+            return [_task_status(row) for row in connection.execute(query)]
+
+    def owed(self, *, target: str | None = None, limit: int = 1000) -> list[TaskStatus]:
+        """Tasks in which work is still owed, oldest first."""
+        query = _tasks().where(is_state(task.c.state, *OWED)).order_by(task.c.task_id).limit(limit)
+        if target is not None:
+            query = query.where(task.c.target == target)
+        with self._engine.connect() as connection:
+            return [_task_status(row) for row in connection.execute(query)]
+
+    # ---- custody
+
+    def trace(self, uid: str) -> list[TraceLine]:
+        """The chain of custody behind a SOP Instance UID (of an original or of a result) or a Study Instance UID."""
+        roots = select(func.coalesce(instance.c.root_id, instance.c.instance_id)).where(
+            or_(instance.c.sop_instance_uid == uid, instance.c.study_instance_uid == uid)
+        )
+        query = (
+            select(
+                event.c.at,
+                event.c.what,
+                event.c.kind.label("task_kind"),
+                event.c.target,
+                event.c.attempt,
+                event.c.detail,
+                instance.c.sop_instance_uid,
+                instance.c.kind,
+                instance.c.sha256,
+            )
+            .join_from(event, instance, event.c.instance_id == instance.c.instance_id)
+            .where(event.c.root_id.in_(roots))
+            .order_by(event.c.at, event.c.event_id)
+        )
+        with self._engine.connect() as connection:
+            return [
+                TraceLine(
+                    at=from_us(row.at),
+                    what=row.what,
+                    sop_instance_uid=row.sop_instance_uid,
+                    instance_kind=InstanceKind(row.kind),
+                    sha256=row.sha256,
+                    task_kind=row.task_kind,
+                    target=row.target,
+                    attempt=row.attempt,
+                    detail=row.detail,
+                )
+                for row in connection.execute(query)
+            ]
+
+    def instance_status(self, sop_instance_uid: str) -> InstanceStatus | None:
+        """The instance with this UID, the one received last when there is a conflict; None when there is none."""
+        query = (
+            select(instance)
+            .where(instance.c.sop_instance_uid == sop_instance_uid)
+            .order_by(instance.c.instance_id.desc())
+            .limit(1)
+        )
+        with self._engine.connect() as connection:
+            row = connection.execute(query).one_or_none()
+            return _instance_status(connection, row) if row is not None else None
+
+    # ---- spool
+
+    def held(self, *, after_id: int = 0, limit: int = 1000) -> list[HeldBytes]:
+        """Instances whose bytes should be there, by id; ask again with the last one's id until none come."""
+        query = (
+            select(
+                instance.c.instance_id, instance.c.spool_key, instance.c.sop_instance_uid, instance.c.bytes_missed_at
+            )
+            .where(instance.c.bytes_freed_at.is_(None), instance.c.instance_id > after_id)
+            .order_by(instance.c.instance_id)
+            .limit(limit)
+        )
+        with self._engine.connect() as connection:
+            return [_held(row) for row in connection.execute(query)]
+
+    def missed(self) -> list[HeldBytes]:
+        """Instances whose bytes are gone although nobody freed them: an alarm."""
+        query = select(
+            instance.c.instance_id, instance.c.spool_key, instance.c.sop_instance_uid, instance.c.bytes_missed_at
+        ).where(instance.c.bytes_missed_at.is_not(None))
+        with self._engine.connect() as connection:
+            return [_held(row) for row in connection.execute(query)]
+
+    def unheld(self, spool_keys: Iterable[str]) -> set[str]:
+        """Those of `spool_keys` that no row holds: rubbish, or on their way in."""
+        keys = list(spool_keys)
+        held: set[str] = set()
+        with self._engine.connect() as connection:
+            for start in range(0, len(keys), _VALUES_MAX):
+                some = keys[start : start + _VALUES_MAX]
+                held.update(
+                    connection.execute(
+                        select(instance.c.spool_key).where(
+                            instance.c.spool_key.in_(some), instance.c.bytes_freed_at.is_(None)
+                        )
+                    ).scalars()
+                )
+        return set(keys) - held
+
+
+def _tasks() -> Any:
+    return select(task, instance.c.sop_instance_uid).join_from(
+        task, instance, task.c.instance_id == instance.c.instance_id
+    )
+
+
+def _task_status(row: Any) -> TaskStatus:
+    return TaskStatus(
+        task_id=row.task_id,
+        kind=TaskKind(row.kind),
+        target=row.target,
+        state=TaskState(row.state),
+        attempts=row.attempts,
+        sop_instance_uid=row.sop_instance_uid,
+        error=row.error,
+        created_at=from_us(row.created_at),
+        not_before=from_us(row.not_before) if row.not_before is not None else None,
+        settled_at=from_us(row.settled_at) if row.settled_at is not None else None,
+    )
+
+
+def _held(row: Any) -> HeldBytes:
+    return HeldBytes(
+        instance_id=row.instance_id,
+        spool_key=row.spool_key,
+        sop_instance_uid=row.sop_instance_uid,
+        missed=row.bytes_missed_at is not None,
+    )
+
+
+def _instance_status(connection: Connection, row: Any) -> InstanceStatus:
+    tasks = connection.execute(_tasks().where(task.c.instance_id == row.instance_id).order_by(task.c.task_id)).all()
+    outcomes = connection.execute(
+        select(outcome.c.classifier, outcome.c.outcome).where(outcome.c.instance_id == row.instance_id)
+    ).all()
+    results = connection.execute(
+        select(instance).where(instance.c.root_id == row.instance_id).order_by(instance.c.instance_id)
+    ).all()
+    return InstanceStatus(
+        instance=instance_of(row),
+        conflict=row.conflict,
+        rules=tuple(row.rules),
+        notes=tuple(row.notes),
+        tasks=tuple(_task_status(item) for item in tasks),
+        outcomes={classifier: outcome_from_json(value) for classifier, value in outcomes},
+        results=tuple(_instance_status(connection, result) for result in results),
+    )
+
+
+def _of_lane(kind: str, target: str, state: TaskState) -> Sequence[Any]:
+    return task.c.kind == kind, task.c.target == target, is_state(task.c.state, state)
+
+
+def _oldest_at(connection: Connection, kind: str, target: str, counts: dict[TaskState, int]) -> datetime | None:
+    ids = [
+        connection.execute(select(func.min(task.c.task_id)).where(*_of_lane(kind, target, state))).scalar()
+        for state in OWED
+        if counts.get(state)
+    ]
+    oldest = min((i for i in ids if i is not None), default=None)
+    if oldest is None:
+        return None
+    return from_us(connection.execute(select(task.c.created_at).where(task.c.task_id == oldest)).scalar_one())
+
+
+def _last_error(connection: Connection, kind: str, target: str, counts: dict[TaskState, int]) -> str:
+    for state in (TaskState.RETRY, TaskState.FAILED):
+        if counts.get(state):
+            query = select(task.c.error).where(*_of_lane(kind, target, state)).order_by(task.c.task_id).limit(1)
+            if error := connection.execute(query).scalar():
+                return str(error)
+    return ""

@@ -1,0 +1,67 @@
+"""SopInstance and Task <-> rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Row
+
+from router.core.instance import InstanceKind, SopInstance
+from router.core.lifecycle import TaskKind
+from router.core.ports import Task
+from router.ledger.instants import from_us, to_us
+
+
+def instance_values(instance: SopInstance) -> dict[str, Any]:
+    """Column -> value, without what only the ledger knows."""
+    return {
+        "kind": instance.kind.value,
+        "sop_instance_uid": instance.sop_instance_uid,
+        "sop_class_uid": instance.sop_class_uid,
+        "study_instance_uid": instance.study_instance_uid,
+        "series_instance_uid": instance.series_instance_uid,
+        "transfer_syntax_uid": instance.transfer_syntax_uid,
+        "sha256": instance.sha256,
+        "byte_count": instance.byte_count,
+        "spool_key": instance.spool_key,
+        "received_at": to_us(instance.received_at),
+        "calling_ae_title": instance.calling_ae_title,
+        "called_ae_title": instance.called_ae_title,
+        "peer_host": instance.peer_host,
+        "made_by_router": instance.made_by_router,
+        "header": dict(instance.header),
+    }
+
+
+def instance_of(row: Row[Any]) -> SopInstance:
+    """The instance in a row that has the columns of table `instance`."""
+    return SopInstance(
+        kind=InstanceKind(row.kind),
+        sop_instance_uid=row.sop_instance_uid,
+        sop_class_uid=row.sop_class_uid,
+        study_instance_uid=row.study_instance_uid,
+        series_instance_uid=row.series_instance_uid,
+        transfer_syntax_uid=row.transfer_syntax_uid,
+        sha256=row.sha256,
+        byte_count=row.byte_count,
+        spool_key=row.spool_key,
+        received_at=from_us(row.received_at),
+        calling_ae_title=row.calling_ae_title,
+        called_ae_title=row.called_ae_title,
+        peer_host=row.peer_host,
+        made_by_router=row.made_by_router,
+        header=row.header,
+    )
+
+
+def task_of(row: Row[Any]) -> Task:
+    """The task in a row of table `task` joined with its instance; the task's kind is in `task_kind`."""
+    return Task(
+        task_id=row.task_id,
+        kind=TaskKind(row.task_kind),
+        target=row.target,
+        attempts=row.attempts,
+        lease=row.lease,
+        instance=instance_of(row),
+        options=row.options,
+    )

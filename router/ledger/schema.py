@@ -1,0 +1,145 @@
+"""The ledger's tables, the same on SQLite and PostgreSQL. Times are integer microseconds since 1970, UTC.
+
+Task ids are never reused: (task id, attempts, lease) is the fencing token. Every index that claiming uses is partial, so
+that a claim costs the same whatever the history.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    bindparam,
+)
+from sqlalchemy.sql.elements import ColumnElement
+
+from router.core.lifecycle import TaskState
+
+METADATA = MetaData()
+# SQLite numbers rows by itself only in a column of exactly the type INTEGER.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+
+def is_state(column: ColumnElement[str], *states: TaskState) -> ColumnElement[bool]:
+    """`column` is one of `states`, written out in the statement: a planner matches a partial index only by literals."""
+    literals = [bindparam(None, state.value, type_=Text, literal_execute=True) for state in states]
+    return column == literals[0] if len(literals) == 1 else column.in_(literals)
+
+
+meta = Table("meta", METADATA, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
+
+instance = Table(
+    "instance",
+    METADATA,
+    Column("instance_id", _Id, primary_key=True),
+    Column("root_id", _Id, ForeignKey("instance.instance_id")),  # the original it derives from; null: it is one
+    Column("kind", Text, nullable=False),
+    Column("sop_instance_uid", Text, nullable=False),
+    Column("sop_class_uid", Text, nullable=False),
+    Column("study_instance_uid", Text, nullable=False),
+    Column("series_instance_uid", Text, nullable=False),
+    Column("transfer_syntax_uid", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("byte_count", BigInteger, nullable=False),
+    Column("spool_key", Text, nullable=False, unique=True),
+    Column("received_at", BigInteger, nullable=False),
+    Column("calling_ae_title", Text, nullable=False),
+    Column("called_ae_title", Text, nullable=False),
+    Column("peer_host", Text, nullable=False),
+    Column("made_by_router", Boolean, nullable=False),
+    Column("header", JSON, nullable=False),
+    Column("rules", JSON, nullable=False),
+    Column("notes", JSON, nullable=False),
+    Column("conflict", Boolean, nullable=False),  # another row has the same SOP Instance UID and other bytes
+    Column("bytes_freed_at", BigInteger),
+    Column("bytes_missed_at", BigInteger),  # the janitor looked for the file and it was gone
+    UniqueConstraint("sop_instance_uid", "sha256"),
+    sqlite_autoincrement=True,
+)
+Index("instance_study", instance.c.study_instance_uid)
+Index(
+    "instance_root",
+    instance.c.root_id,
+    sqlite_where=instance.c.root_id.is_not(None),
+    postgresql_where=instance.c.root_id.is_not(None),
+)
+Index("instance_kind", instance.c.kind)
+Index(
+    "instance_held",
+    instance.c.received_at,
+    sqlite_where=instance.c.bytes_freed_at.is_(None),
+    postgresql_where=instance.c.bytes_freed_at.is_(None),
+)
+Index(
+    "instance_missed",
+    instance.c.bytes_missed_at,
+    sqlite_where=instance.c.bytes_missed_at.is_not(None),
+    postgresql_where=instance.c.bytes_missed_at.is_not(None),
+)
+
+task = Table(
+    "task",
+    METADATA,
+    Column("task_id", _Id, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("instance_id", _Id, ForeignKey("instance.instance_id"), nullable=False),
+    Column("root_id", _Id, nullable=False),
+    Column("options", JSON, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("not_before", BigInteger),
+    Column("lease", Text),  # whose claim; changes with every claim
+    Column("lease_until", BigInteger),
+    Column("settled_at", BigInteger),  # done, or failed for good
+    Column("error", Text, nullable=False, default=""),
+    sqlite_autoincrement=True,
+)
+for _name, _columns, _states in (
+    ("task_ready", (task.c.kind, task.c.target, task.c.task_id), (TaskState.READY,)),
+    ("task_retry", (task.c.kind, task.c.target, task.c.not_before), (TaskState.RETRY,)),
+    ("task_leased", (task.c.kind, task.c.target, task.c.lease_until), (TaskState.LEASED,)),
+    ("task_failed", (task.c.kind, task.c.target), (TaskState.FAILED,)),
+):
+    _where = is_state(task.c.state, *_states)
+    Index(_name, *_columns, sqlite_where=_where, postgresql_where=_where)
+Index("task_instance", task.c.instance_id)
+Index("task_root", task.c.root_id)
+Index("task_counts", task.c.kind, task.c.target, task.c.state)
+
+outcome = Table(
+    "outcome",
+    METADATA,
+    Column("instance_id", _Id, ForeignKey("instance.instance_id"), primary_key=True),
+    Column("classifier", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("code", Text, nullable=False),  # «analysed», or the code of the reason why not
+    Column("outcome", JSON, nullable=False),
+)
+Index("outcome_code", outcome.c.code)
+
+event = Table(
+    "event",
+    METADATA,
+    Column("event_id", _Id, primary_key=True),
+    Column("root_id", _Id, nullable=False),
+    Column("instance_id", _Id, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("kind", Text, nullable=False, default=""),
+    Column("target", Text, nullable=False, default=""),
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("detail", Text, nullable=False, default=""),
+    sqlite_autoincrement=True,
+)
+Index("event_root", event.c.root_id, event.c.event_id)

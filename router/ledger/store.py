@@ -1,0 +1,353 @@
+"""The ledger on SQLite (WAL, synchronous=FULL) or PostgreSQL: `core.ports.Ledger`, and what operators need besides.
+
+Every method that writes returns after the commit. Every move of a task's state is made from `core.lifecycle.TRANSITIONS`.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, insert, or_, select, text, update
+from sqlalchemy.exc import DBAPIError
+
+from router.core.findings import NotAnalysed, Outcome, outcome_to_json
+from router.core.instance import SopInstance
+from router.core.lifecycle import Event, TaskKind, TaskState
+from router.core.ports import Clock, Produced, Receipt, Task
+from router.core.rules import Plan
+from router.errors import ConfigError
+from router.ledger import migrations
+from router.ledger.engine import Engines, check, open_engines, unusable
+from router.ledger.entry import enter, owe, record
+from router.ledger.instants import seconds_to_us, to_us
+from router.ledger.moves import after, due, end_leases, holds, requeue, settle, sources
+from router.ledger.queries import Queries
+from router.ledger.rows import task_of
+from router.ledger.schema import instance, is_state, outcome, task
+from router.ledger.wake import Bell, FileWatch, Notifications
+from router.ledger.writer import GroupCommit, Lane, Transaction
+
+#: A larger SQLite file is not checked page by page at start: that reads all of it (about 1 s for each 500 MB).
+CHECK_BYTE_COUNT_MAX = 2**30
+
+
+class SqlLedger:
+    """The one record of what is owed and done."""
+
+    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+        """Opens the database, makes its tables when there are none. Raises ConfigError when it cannot be used.
+
+        `clock` is for tests; without one the time is this machine's (SQLite) or the database's (PostgreSQL), because
+        leases of several machines are compared.
+        """
+        self._engines = open_engines(url)
+        self._clock = clock
+        try:
+            _prepare(self._engines)
+        except BaseException:
+            self._engines.close()
+            raise
+        self._bell = Bell()
+        self._closed = False
+        self._foreign_lock = threading.Lock()
+        self._foreign: FileWatch | Notifications | None = None
+        if not self._engines.sqlite:
+            self._listen_to_others()  # a command that only writes has to tell the others too
+        self._writer = GroupCommit(self._engines.write, now_us=self._now_us, committed=self._ring)
+        self.queries = Queries(self._engines.read)
+
+    def close(self) -> None:
+        """Writes what waits, then closes every connection. May be called twice."""
+        with self._foreign_lock:
+            self._closed = True
+            if self._foreign is not None:
+                self._foreign.close()
+                self._foreign = None
+        self._writer.close()
+        self._engines.close()
+
+    # ---- core.ports.Ledger
+
+    def accept(self, instance: SopInstance, plan: Plan) -> Receipt:
+        """Instance, plan, tasks and event in one transaction. Raises the database's errors as they are."""
+
+        def work(tx: Transaction) -> Receipt:
+            entry = enter(tx, instance, root_id=None, rules=plan.rules, notes=plan.notes)
+            came_from = f"from {instance.calling_ae_title or '?'} at {instance.peer_host or '?'}"
+            record(tx, entry, _RECEIVED[entry.receipt, entry.again], detail=came_from)
+            if entry.receipt is Receipt.DUPLICATE:
+                return Receipt.DUPLICATE
+            if entry.mended:
+                requeue(tx, and_(task.c.instance_id == entry.instance_id, is_state(task.c.state, TaskState.FAILED)))
+                return entry.receipt
+            for order in plan.classify:
+                options = {"results": list(order.results), "results_to": list(order.results_to)}
+                owe(tx, entry, TaskKind.CLASSIFY, order.classifier, options)
+            for destination in plan.deliver:
+                owe(tx, entry, TaskKind.DELIVER, destination)
+            return entry.receipt
+
+        return self._writer.do(work)
+
+    def claim(self, kind: TaskKind, target: str, *, lease_s: float, limit: int) -> list[Task]:
+        """Up to `limit` due tasks, oldest first; leases that ended are found here and their tasks are due again."""
+
+        def work(tx: Transaction) -> list[Task]:
+            lane = and_(task.c.kind == kind.value, task.c.target == target)
+            end_leases(tx, and_(lane, task.c.lease_until <= tx.now_us))
+            ids = due(tx, lane, limit)
+            if not ids:
+                return []
+            tx.connection.execute(
+                update(task)
+                .where(task.c.task_id.in_(ids), is_state(task.c.state, *sources(Event.CLAIM)))
+                .values(
+                    state=after(Event.CLAIM),
+                    attempts=task.c.attempts + 1,
+                    lease=uuid.uuid4().hex,
+                    lease_until=tx.now_us + seconds_to_us(lease_s),
+                )
+            )
+            rows = tx.connection.execute(
+                select(*_TASK_COLUMNS).join_from(task, instance).where(task.c.task_id.in_(ids)).order_by(task.c.task_id)
+            )
+            return [task_of(row) for row in rows]
+
+        return self._writer.do(work)
+
+    def complete(
+        self, task: Task, *, note: str = "", outcome: Outcome | None = None, produced: Sequence[Produced] = ()
+    ) -> None:
+        """Checks the lease, then: done + outcome + results + their deliver tasks. Raises LeaseLost, having written nothing."""
+
+        def work(tx: Transaction) -> None:
+            held = settle(tx, task, Event.SUCCEED, settled_at=tx.now_us, error="")
+            what, detail = "delivered" if task.kind is TaskKind.DELIVER else "done", note
+            if outcome is not None:
+                what = _keep_outcome(tx, held.instance_id, task.target, outcome)
+                if isinstance(outcome, NotAnalysed):
+                    detail = f"{outcome.code}: {outcome.reason}"
+            record(tx, held, what, task=task, detail=detail)
+            for result in produced:
+                entry = enter(tx, result.instance, root_id=held.root_id, rules=(), notes=())
+                if entry.receipt is Receipt.DUPLICATE:
+                    continue  # made before, and owed or delivered since
+                record(tx, entry, "made", detail=f"by {task.target}")
+                for destination in result.destinations:
+                    owe(tx, entry, TaskKind.DELIVER, destination)
+
+        self._writer.do(work)
+
+    def defer(self, task: Task, *, error: str, at: datetime | None) -> None:
+        """Another try at `at`, or failed for good when None. Raises LeaseLost."""
+
+        def work(tx: Transaction) -> None:
+            if at is None:
+                held = settle(tx, task, Event.GIVE_UP, settled_at=tx.now_us, error=error)
+                record(tx, held, "failed", task=task, detail=error)
+                return
+            held = settle(tx, task, Event.DEFER, not_before=to_us(at), error=error)
+            if held.error != error:  # the same again every five minutes of a weekend is one line, not a thousand
+                record(tx, held, "deferred", task=task, detail=error)
+            tx.lanes.add((task.kind, task.target))
+
+        self._writer.do(work)
+
+    def release(self, task: Task, *, at: datetime, reason: str) -> None:
+        """Gives the task back as if it had not been tried. Raises LeaseLost."""
+
+        def work(tx: Transaction) -> None:
+            settle(tx, task, Event.DEFER, not_before=to_us(at), error=reason, attempts=task.attempts - 1)
+            tx.lanes.add((task.kind, task.target))
+
+        self._writer.do(work)
+
+    def renew(self, tasks: Sequence[Task], *, lease_s: float) -> None:
+        """Lets the leases that are still ours end `lease_s` from now; those that are lost stay lost."""
+
+        def work(tx: Transaction) -> None:
+            for held in tasks:
+                tx.connection.execute(
+                    update(task).where(holds(held)).values(lease_until=tx.now_us + seconds_to_us(lease_s))
+                )
+
+        self._writer.do(work)
+
+    def wait(self, kind: TaskKind, target: str, *, timeout_s: float) -> None:
+        """Sleeps until a task of this lane may be due, `wake` is called, or `timeout_s` is over. No polling."""
+        self._listen_to_others()
+        lane: Lane = (kind, target)
+        end = monotonic() + timeout_s
+        while True:
+            heard = self._bell.heard(lane)
+            due_in_s = self._due_in_s(lane)
+            left_s = end - monotonic()
+            if left_s <= 0 or (due_in_s is not None and due_in_s <= 0):
+                return
+            sleep_s = left_s if due_in_s is None else min(left_s, due_in_s)
+            if not self._bell.sleep(lane, heard, sleep_s):
+                return
+
+    def wake(self, kind: TaskKind, target: str) -> None:
+        """Ends every `wait` in this lane."""
+        self._bell.dismiss((kind, target))
+
+    # ---- the node's start
+
+    def end_all_leases(self) -> int:
+        """Makes every leased task due again; returns how many. For the start of the only node of a SQLite ledger:
+        whoever held a lease is gone, and nobody need wait until it ends.
+        """
+        return self._writer.do(lambda tx: end_leases(tx, task.c.task_id.is_not(None)))
+
+    # ---- operators
+
+    def requeue(
+        self, task_ids: Iterable[int] | None = None, *, kind: TaskKind | None = None, target: str | None = None
+    ) -> int:
+        """Puts tasks back to be tried at once, with all their attempts; returns how many.
+
+        With ids: those that failed or wait for another try. Without: all that failed (of one kind, of one target).
+        """
+        if task_ids is not None:
+            which = and_(task.c.task_id.in_(list(task_ids)), is_state(task.c.state, *sources(Event.REQUEUE)))
+        else:
+            which = is_state(task.c.state, TaskState.FAILED)
+        if kind is not None:
+            which = and_(which, task.c.kind == kind.value)
+        if target is not None:
+            which = and_(which, task.c.target == target)
+        return self._writer.do(lambda tx: requeue(tx, which))
+
+    # ---- janitor
+
+    def free(self, *, retention_s: float, limit: int = 1000) -> list[str]:
+        """Spool keys whose bytes nobody needs any more: every task of the original and of all its results is done for
+        at least `retention_s`. The rows say so already; the caller deletes the files.
+        """
+
+        def work(tx: Transaction) -> list[str]:
+            cutoff = tx.now_us - seconds_to_us(retention_s)
+            root_id = func.coalesce(instance.c.root_id, instance.c.instance_id)
+            needed = select(task.c.task_id).where(
+                task.c.root_id == root_id, or_(task.c.state != TaskState.DONE.value, task.c.settled_at > cutoff)
+            )
+            rows = tx.connection.execute(
+                select(instance.c.instance_id, root_id.label("root_id"), instance.c.spool_key)
+                .where(instance.c.bytes_freed_at.is_(None), instance.c.received_at <= cutoff, ~needed.exists())
+                .order_by(instance.c.received_at)
+                .limit(limit)
+                .with_for_update(skip_locked=True)
+            ).all()
+            for row in rows:
+                record(tx, row, "freed")
+            _set_instances(tx, [row.instance_id for row in rows], bytes_freed_at=tx.now_us, bytes_missed_at=None)
+            return [row.spool_key for row in rows]
+
+        return self._writer.do(work)
+
+    def mark_missed(self, instance_ids: Sequence[int]) -> None:
+        """Their files are gone although they are needed; `queries.missed()` lists them."""
+
+        def work(tx: Transaction) -> None:
+            _set_instances(tx, instance_ids, bytes_missed_at=tx.now_us)
+
+        self._writer.do(work)
+
+    def mark_found(self, instance_ids: Sequence[int]) -> None:
+        """Their files are there again."""
+
+        def work(tx: Transaction) -> None:
+            _set_instances(tx, instance_ids, bytes_missed_at=None)
+
+        self._writer.do(work)
+
+    # ---- inside
+
+    def _now_us(self, connection: Connection) -> int:
+        if self._clock is not None:
+            return to_us(self._clock.now())
+        if self._engines.sqlite:
+            return to_us(datetime.now(UTC))
+        return to_us(connection.execute(text("SELECT clock_timestamp()")).scalar_one())
+
+    def _listen_to_others(self) -> None:
+        with self._foreign_lock:
+            if self._foreign is None and not self._closed:
+                watch = FileWatch if self._engines.sqlite else Notifications
+                self._foreign = watch(self._engines.read, self._bell)
+
+    def _ring(self, lanes: set[Lane]) -> None:
+        self._bell.ring(lanes)
+        foreign = self._foreign
+        if foreign is not None:
+            foreign.rang()
+
+    def _due_in_s(self, lane: Lane) -> float | None:
+        """Seconds until something in the lane is due; 0 or less when it is; None when nothing is there."""
+        here = and_(task.c.kind == lane[0].value, task.c.target == lane[1])
+        ready = select(task.c.task_id).where(here, is_state(task.c.state, TaskState.READY)).limit(1)
+        retry = select(func.min(task.c.not_before)).where(here, is_state(task.c.state, TaskState.RETRY))
+        leased = select(func.min(task.c.lease_until)).where(here, is_state(task.c.state, TaskState.LEASED))
+        with self._engines.read.connect() as connection:
+            row = connection.execute(
+                select(ready.scalar_subquery(), retry.scalar_subquery(), leased.scalar_subquery())
+            ).one()
+            now_us = self._now_us(connection)
+        if row[0] is not None:
+            return 0
+        times = [at for at in row[1:] if at is not None]
+        return (min(times) - now_us) / 1_000_000 if times else None
+
+
+_RECEIVED = {
+    (Receipt.NEW, False): "received",
+    (Receipt.NEW, True): "received_again",
+    (Receipt.CONFLICT, False): "conflict",
+    (Receipt.CONFLICT, True): "received_again",
+    (Receipt.DUPLICATE, False): "duplicate",
+}
+_TASK_COLUMNS = (
+    task.c.task_id,
+    task.c.kind.label("task_kind"),
+    task.c.target,
+    task.c.attempts,
+    task.c.lease,
+    task.c.options,
+    *(column for column in instance.c if column.name not in {"instance_id", "root_id"}),
+)
+
+
+def _prepare(engines: Engines) -> None:
+    try:
+        with engines.write.begin() as connection:
+            path = engines.path
+            if path is not None and path.stat().st_size <= CHECK_BYTE_COUNT_MAX and (wrong := check(connection)):
+                raise ConfigError([f"ledger.url: {path} is damaged ({wrong}): restore a copy"])
+            migrations.migrate(connection)
+    except DBAPIError as error:
+        raise unusable(engines, error) from error
+
+
+def _keep_outcome(tx: Transaction, instance_id: int, classifier: str, value: Outcome) -> str:
+    """Writes it, in place of an older one; returns the event's word."""
+    not_analysed = isinstance(value, NotAnalysed)
+    values = {
+        "at": tx.now_us,
+        "code": value.code if isinstance(value, NotAnalysed) else "analysed",
+        "outcome": outcome_to_json(value),
+    }
+    here = and_(outcome.c.instance_id == instance_id, outcome.c.classifier == classifier)
+    if not tx.connection.execute(update(outcome).where(here).values(**values)).rowcount:
+        tx.connection.execute(insert(outcome).values(instance_id=instance_id, classifier=classifier, **values))
+    return "not_analysed" if not_analysed else "analysed"
+
+
+def _set_instances(tx: Transaction, instance_ids: Sequence[int], **values: Any) -> None:
+    if instance_ids:
+        tx.connection.execute(update(instance).where(instance.c.instance_id.in_(instance_ids)).values(**values))
