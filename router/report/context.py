@@ -190,10 +190,19 @@ def _text(keyword: str, raw: bytes, terms: Sequence[str], length_max: int, repai
     text = decoded(raw, terms)
     if _valid_text(text, length_max):
         return _padded(raw)
-    shortened = "".join(c for c in (text or "").replace("\\", "/") if c.isprintable()).strip()[:length_max].rstrip()
-    value = encoded(shortened, terms) if shortened else None
-    repairs.append(f"{keyword} is not valid, {'left out' if value is None else 'shortened or mended'}")
-    return _padded(value or b"")
+    value = _shortened("".join(c for c in (text or "").replace("\\", "/") if c.isprintable()), terms, length_max)
+    repairs.append(f"{keyword} is not valid, {'shortened or mended' if value else 'left out'}")
+    return _padded(value)
+
+
+def _shortened(text: str, terms: Sequence[str], length_max: int) -> bytes:
+    """At most `length_max` characters (PS3.5 6.2), and bytes too, because there are archives that count bytes."""
+    text = text.strip()[:length_max].rstrip()
+    value = encoded(text, terms)
+    while value is not None and len(value) > length_max:
+        text = text[:-1].rstrip()
+        value = encoded(text, terms)
+    return value or b""
 
 
 def _physician(raw: bytes, terms: Sequence[str], repairs: list[str]) -> bytes:

@@ -12,7 +12,14 @@ from typing import Any
 
 from highdicom import sr
 from pydicom import Dataset
-from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage, ExplicitVRLittleEndian
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    ComputedRadiographyImageStorage,
+    EnhancedSRStorage,
+    ExplicitVRLittleEndian,
+    UID,
+)
 
 from router.core.findings import Finding, Prediction
 from router.core.provenance import MANUFACTURER, MODEL_NAME
@@ -55,7 +62,7 @@ def document(
         instance_number=context.instance_number,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MODEL_NAME,
-        software_versions=software_versions(),
+        software_versions=list(software_versions()),
         # Type 1 in the Enhanced General Equipment module; a program has none.
         device_serial_number="software",
         is_complete=True,
@@ -67,6 +74,7 @@ def document(
         series_description=series_description,
         transfer_syntax_uid=ExplicitVRLittleEndian,
     )
+    made.CurrentRequestedProcedureEvidenceSequence = [_evidence(context)]
     # highdicom takes these from the clock.
     made.InstanceCreationDate, made.InstanceCreationTime = made.ContentDate, made.ContentTime
     for item in _items(made):
@@ -108,11 +116,8 @@ def _group(context: Context, prediction: Prediction, finding: Finding) -> Any:
     """TID 1501 Measurement and Qualitative Evaluation Group."""
     row = finding_code(finding.label)
     answer = codes.PRESENT if finding.present else codes.ABSENT
-    source = sr.SourceImageForMeasurementGroup(
-        referenced_sop_class_uid=context.sop_class_uid, referenced_sop_instance_uid=context.sop_instance_uid
-    )
     classifier = prediction.classifier
-    return sr.MeasurementsAndQualitativeEvaluations(
+    group = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(
             identifier=ascii_text(finding.label, _LINE_LENGTH_MAX),
             uid=tracking_uid(source_sop_instance_uid=context.sop_instance_uid, label=finding.label),
@@ -135,8 +140,9 @@ def _group(context: Context, prediction: Prediction, finding: Finding) -> Any:
             )
         ],
         qualitative_evaluations=[sr.QualitativeEvaluation(name=_concept(row.code), value=_concept(answer))],
-        source_images=[source],
     )
+    group[0].ContentSequence.append(_reference(codes.SOURCE_OF_MEASUREMENT, context))
+    return group
 
 
 def _parameters(prediction: Prediction, finding: Finding) -> list[str]:
@@ -155,12 +161,7 @@ def _parameters(prediction: Prediction, finding: Finding) -> list[str]:
 
 def _image_library(context: Context) -> Any:
     """TID 1600, by hand: highdicom's own raises for most radiographs (no Imager Pixel Spacing, Secondary Capture)."""
-    image = sr.ImageContentItem(
-        name=_concept(codes.SOURCE),
-        referenced_sop_class_uid=context.sop_class_uid,
-        referenced_sop_instance_uid=context.sop_instance_uid,
-        relationship_type=sr.RelationshipTypeValues.CONTAINS,
-    )
+    image = _reference(codes.SOURCE, context)
     modality = context.modality if context.modality in codes.MODALITIES else "OT"
     described = [
         sr.CodeContentItem(
@@ -183,6 +184,18 @@ def _image_library(context: Context) -> Any:
     return _container(codes.IMAGE_LIBRARY, [_container(codes.IMAGE_LIBRARY_GROUP, [image])])
 
 
+def _reference(name: Code, context: Context) -> Any:
+    """An IMAGE item; of a private SOP class a COMPOSITE item, because readers refuse an «image» that they do not know."""
+    known = UID(context.sop_class_uid).name != context.sop_class_uid
+    item = sr.ImageContentItem if known else sr.CompositeContentItem
+    return item(
+        name=_concept(name),
+        referenced_sop_class_uid=context.sop_class_uid,
+        referenced_sop_instance_uid=context.sop_instance_uid,
+        relationship_type=sr.RelationshipTypeValues.CONTAINS,
+    )
+
+
 def _container(name: Code, content: list[Any]) -> Any:
     container = sr.ContainerContentItem(
         name=_concept(name), relationship_type=sr.RelationshipTypeValues.CONTAINS, is_content_continuous=False
@@ -203,10 +216,21 @@ def _concept(code: Code) -> Any:
     return sr.CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)
 
 
+def _evidence(context: Context) -> Dataset:
+    image, series, study = Dataset(), Dataset(), Dataset()
+    image.ReferencedSOPClassUID, image.ReferencedSOPInstanceUID = context.sop_class_uid, context.sop_instance_uid
+    series.SeriesInstanceUID, series.ReferencedSOPSequence = context.series_instance_uid, [image]
+    study.StudyInstanceUID, study.ReferencedSeriesSequence = context.study_instance_uid, [series]
+    return study
+
+
 def _stand_in(context: Context) -> Dataset:
-    """All that highdicom learns of the source: the UIDs. It raises on many a received header, so it never sees one."""
+    """All that highdicom learns of the source: its UIDs. It raises on many a received header, so it never sees one.
+
+    Nor does it learn the SOP class: it looks it up to see what to copy, and raises on one that it does not know.
+    """
     image = Dataset()
-    image.SOPClassUID, image.SOPInstanceUID = context.sop_class_uid, context.sop_instance_uid
+    image.SOPClassUID, image.SOPInstanceUID = ComputedRadiographyImageStorage, context.sop_instance_uid
     image.StudyInstanceUID, image.SeriesInstanceUID = context.study_instance_uid, context.series_instance_uid
     image.Modality = "OT"
     for keyword in ("PatientID", "PatientName", "PatientSex", "AccessionNumber", "StudyID", "ReferringPhysicianName"):
