@@ -101,7 +101,7 @@ def _globs(value: object) -> object:
     if value == []:
         raise ValueError("an empty list never matches")
     if not isinstance(value, str | list):
-        raise ValueError("must be text or a list of texts")
+        raise ValueError("must be text or a list of texts")  # noqa: TRY004 - the one that pydantic gathers
     return (value,) if isinstance(value, str) else tuple(value)
 
 

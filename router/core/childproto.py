@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,7 @@ def result_byte_counts(header: bytes) -> list[int]:
     """The sizes of the frames that follow a reply's header. Raises ProtocolError, also for sizes over the limits."""
     try:
         counts = [int(result["byte_count"]) for result in _object(header)["results"]]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ProtocolError("reply has no list of results") from error
     if len(counts) > RESULT_COUNT_MAX or any(not 0 <= count <= RESULT_BYTE_COUNT_MAX for count in counts):
         raise ProtocolError("reply announces more or larger results than allowed")
@@ -136,10 +136,9 @@ def decode_reply(header: bytes, frames: Sequence[bytes]) -> Analysis:
 
 def instance_to_json(instance: SopInstance) -> dict[str, Any]:
     """A JSON object that `instance_from_json` turns back into an equal value."""
-    data = asdict(instance)
+    data = asdict(replace(instance, header=dict(instance.header)))  # asdict cannot copy every kind of Mapping
     data["kind"] = instance.kind.value
     data["received_at"] = instance.received_at.isoformat()
-    data["header"] = dict(instance.header)
     return data
 
 
@@ -167,7 +166,7 @@ def _result(item: Mapping[str, Any], data: bytes) -> ResultObject:
 def _object(frame: bytes) -> dict[str, Any]:
     try:
         data = json.loads(frame)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProtocolError("frame is not JSON") from error
     if not isinstance(data, dict):
         raise ProtocolError("frame is not a JSON object")

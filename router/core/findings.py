@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -75,7 +75,9 @@ def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
     """A JSON object that `outcome_from_json` turns back into an equal value."""
     if isinstance(outcome, NotAnalysed):
         return {"not_analysed": asdict(outcome)}
-    return {"prediction": asdict(outcome)}
+    # asdict cannot copy every kind of Mapping.
+    classifier = replace(outcome.classifier, parameters=dict(outcome.classifier.parameters))
+    return {"prediction": asdict(replace(outcome, classifier=classifier))}
 
 
 def outcome_from_json(data: Mapping[str, Any]) -> Outcome:
