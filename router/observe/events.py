@@ -37,11 +37,13 @@ EVENTS: dict[str, str] = {
     # spool and ledger
     "spool.orphan_removed": "a file without a ledger row was removed",
     "spool.file_missing": "a ledger row names a file that is gone: alarm",
+    "spool.damaged": "spooled bytes are not the bytes that were received: alarm",
     "spool.freed": "bytes were freed after all deliveries and the retention time",
     "spool.short": "free space is under spool.free_byte_count_min: C-STORE is answered 0xA700",
     "ledger.opened": "the ledger is open",
     # weights
     "weights.fetching": "weights are being downloaded",
+    "weights.first_use": "weights whose digest nobody told us were taken as they are; their digest is kept from now on",
     "weights.ready": "weights are verified and loaded",
     "weights.unavailable": "weights are neither in the cache nor to be had",
 }

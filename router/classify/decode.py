@@ -1,0 +1,166 @@
+"""One frame's stored values out of a data set, whatever its transfer syntax. Runs in the child: codecs may die."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.pixels import get_decoder
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+from router.classify import header
+from router.classify.reasons import refusal
+from router.errors import UnreadablePixels
+
+#: The largest radiographs have some 20 million pixels; beyond this it is a bomb or no radiograph.
+PIXEL_COUNT_MAX = 100_000_000
+
+#: Which pydicom plugin decodes what, fastest first (measured on chest radiographs). GDCM is left out on purpose: its RLE
+#: decoder aborts the process on 8-bit images with odd rows and columns, its JPEG-LS decoder on frames that are too small.
+PLUGINS: dict[str, tuple[str, ...]] = {
+    JPEGBaseline8Bit: ("pillow", "pylibjpeg"),
+    JPEGExtended12Bit: ("pylibjpeg", "pillow"),
+    JPEGLossless: ("pylibjpeg",),
+    JPEGLosslessSV1: ("pylibjpeg",),
+    JPEGLSLossless: ("pyjpegls", "pylibjpeg"),
+    JPEGLSNearLossless: ("pyjpegls", "pylibjpeg"),
+    JPEG2000Lossless: ("pylibjpeg", "pillow"),
+    JPEG2000: ("pillow", "pylibjpeg"),
+    HTJ2KLossless: ("pylibjpeg",),
+    HTJ2KLosslessRPCL: ("pylibjpeg",),
+    HTJ2K: ("pylibjpeg",),
+    RLELossless: ("pylibjpeg", "pydicom"),
+}
+
+_NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameShape:
+    """How one grey frame is stored (PS3.3 C.7.6.3)."""
+
+    rows: int
+    columns: int
+    bits_allocated: int
+    bits_stored: int
+    signed: bool
+    inverted: bool
+    """MONOCHROME1: the smallest value is white."""
+
+
+def shape_of(ds: Dataset) -> FrameShape:
+    """What the header says of the pixels, without touching them.
+
+    Raises NotForThisClassifier when this is not one grey frame of a size and depth that a radiograph has.
+    Source: PS3.3 C.7.6.3.1 (Image Pixel Module), C.7.6.6 (Number of Frames).
+    """
+    if "PixelData" not in ds:
+        raise refusal("no_pixels")
+    if header.integer(ds, "NumberOfFrames", absent=1) != 1:
+        raise refusal("frames")
+    if header.integer(ds, "SamplesPerPixel", absent=1) != 1:
+        raise refusal("colour")
+    photometric = header.word(ds, "PhotometricInterpretation")
+    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        raise refusal("photometric")
+    rows, columns = header.integer(ds, "Rows"), header.integer(ds, "Columns")
+    if rows * columns > PIXEL_COUNT_MAX:
+        raise refusal("too_large", f"{rows} x {columns}")
+    allocated = header.integer(ds, "BitsAllocated")
+    stored = header.integer(ds, "BitsStored")
+    if allocated not in (8, 16, 32) or not 2 <= stored <= allocated or rows < 1 or columns < 1:
+        raise refusal("header", "the sizes of image and pixels are impossible")
+    return FrameShape(
+        rows=rows,
+        columns=columns,
+        bits_allocated=allocated,
+        bits_stored=stored,
+        signed=header.integer(ds, "PixelRepresentation", absent=0) == 1,
+        inverted=photometric == "MONOCHROME1",
+    )
+
+
+def stored_values(ds: Dataset) -> NDArray[np.integer[Any]]:
+    """The frame's stored values: integers (rows, columns), not inverted, not rescaled.
+
+    Raises UnreadablePixels when no decoder here can read them, and NotForThisClassifier as `shape_of` does.
+    """
+    shape = shape_of(ds)
+    syntax = _transfer_syntax(ds)
+    values = _native(ds, syntax, shape) if syntax in _NATIVE else _encapsulated(ds, syntax)
+    if values.shape != (shape.rows, shape.columns):
+        raise UnreadablePixels("the decoded image is not as large as the header says")
+    return values
+
+
+def _transfer_syntax(ds: Dataset) -> UID:
+    meta = getattr(ds, "file_meta", None)
+    stated = header.value(meta, "TransferSyntaxUID") if meta is not None else None
+    if stated is not None:
+        return UID(stated)
+    implicit, little = ds.original_encoding
+    if not little:
+        return ExplicitVRBigEndian
+    return ExplicitVRLittleEndian if implicit is False else ImplicitVRLittleEndian
+
+
+def _native(ds: Dataset, syntax: UID, shape: FrameShape) -> NDArray[np.integer[Any]]:
+    # Sign bits above Bits Stored need not be there (PS3.5 8.1.1), so signed values are always extended. Unsigned values
+    # are masked only where an old-style overlay is known to sit in the unused bits: where the header merely understates
+    # Bits Stored, masking would fold white into black without a word.
+    mask = shape.signed or _overlay_in_unused_bits(ds)
+    return _attempt(ds, syntax, None, correct_unused_bits=mask)
+
+
+def _encapsulated(ds: Dataset, syntax: UID) -> NDArray[np.integer[Any]]:
+    plugins = PLUGINS.get(syntax)
+    if plugins is None:
+        raise UnreadablePixels(f"no decoder for transfer syntax {syntax}")
+    problems = []
+    for plugin in plugins:
+        try:
+            return _attempt(ds, syntax, plugin)
+        except UnreadablePixels as error:
+            problems.append(str(error))
+    raise UnreadablePixels(f"transfer syntax {syntax}: " + "; ".join(problems))
+
+
+def _attempt(ds: Dataset, syntax: UID, plugin: str | None, **options: Any) -> NDArray[np.integer[Any]]:
+    try:
+        values, _ = get_decoder(syntax).as_array(ds, index=0, raw=True, decoding_plugin=plugin or "", **options)
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:  # noqa: BLE001 - a Rust codec's panic is a BaseException
+        # Only the type: the text of a codec's exception may quote what it was fed.
+        raise UnreadablePixels(f"{plugin or 'uncompressed'} cannot read it ({type(error).__name__})") from None
+    return np.asarray(values)
+
+
+def _overlay_in_unused_bits(ds: Dataset) -> bool:
+    """An overlay in a group 60xx whose bits lie in the pixel data (retired; PS3.3-2004 C.9.2): bit position over 0."""
+    for group in range(0x6000, 0x6020, 2):
+        element = ds.get((group, 0x0102))
+        if element is not None and element.value not in (None, 0) and (group, 0x3000) not in ds:
+            return True
+    return False

@@ -1,0 +1,93 @@
+"""From a data set to what the network wants: torchxrayvision's own chain, with its handling of the Modality LUT mended."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.pixels import apply_modality_lut
+
+from router.classify import header
+from router.classify.decode import FrameShape, shape_of, stored_values
+from router.classify.reasons import refusal
+from router.classify.resize import Float32Array, resized
+
+#: Changes when the same image would give another input; part of a classifier's identity.
+VERSION = "1"
+
+
+def to_input(ds: Dataset, side: int) -> Float32Array:
+    """One image's pixels as the network wants them: float32 (1, side, side), black -1024, white 1024.
+
+    The central square is cut out and resized; what lies outside it is not seen.
+    Raises UnreadablePixels (no decoder can read them) or NotForThisClassifier (not one grey frame, or a constant one).
+    Sources: torchxrayvision 1.5.7 utils.read_xray_dcm and normalize, datasets.XRayCenterCrop and XRayResizer (skimage);
+    PS3.3 C.7.6.3.1.2 (MONOCHROME1), C.11.1 (Modality LUT).
+    """
+    shape = shape_of(ds)
+    values = stored_values(ds)
+    if header.items(ds, "ModalityLUTSequence"):
+        values, black, white = _looked_up(values, ds)
+    else:
+        black, white = _ends(values, ds, shape)
+    if shape.inverted:
+        black, white = white, black
+    square = _central_square(values)
+    if square.min() == square.max():
+        raise refusal("constant")
+    scale = 2048.0 / (white - black)
+    return resized(square, side, scale=scale, offset=-1024.0 - scale * black)[np.newaxis]
+
+
+def _ends(values: NDArray[np.integer[Any]], ds: Dataset, shape: FrameShape) -> tuple[float, float]:
+    """The stored values that stand for the two ends of the grey scale, the smaller output of the Modality LUT first.
+
+    A rescale of unsigned values moves both ends with the values and so cancels out; a negative slope swaps them. Signed
+    values of a radiograph are unsigned ones shifted down by half their range, and the intercept says by how much
+    (-16384..16383 and an intercept of 16384 are the 15 bits 0..32767); where it does not, their range is all that
+    Bits Stored can hold. Upstream ignores sign and rescale (-1326..-542 instead of -605..918 on such an image).
+    """
+    slope, intercept = _number(ds, "RescaleSlope", 1.0), _number(ds, "RescaleIntercept", 0.0)
+    if slope == 0:
+        raise refusal("header", "RescaleSlope is 0")
+    least, most = int(values.min()), int(values.max())
+    half = 2 ** (shape.bits_stored - 1)
+    low, high = (-half, half - 1) if shape.signed else (0, 2 * half - 1)
+    if least < low or most > high:
+        raise refusal("value_range")
+    shift = intercept / slope
+    if shape.signed and 0 < shift <= half and -shift <= least and most <= shift - 1:
+        low, high = -shift, shift - 1
+    return (low, high) if slope > 0 else (high, low)
+
+
+def _looked_up(values: NDArray[np.integer[Any]], ds: Dataset) -> tuple[NDArray[np.integer[Any]], float, float]:
+    try:
+        found = np.asarray(apply_modality_lut(values, ds))
+        bits = int(ds.ModalityLUTSequence[0].LUTDescriptor[2])
+    except Exception as error:  # noqa: BLE001 - a malformed table raises whatever it provokes
+        raise refusal("header", f"the Modality LUT cannot be used: {type(error).__name__}") from None
+    if not 2 <= bits <= 16 or int(found.max()) > 2**bits - 1:
+        raise refusal("value_range")
+    return found, 0.0, float(2**bits - 1)
+
+
+def _number(ds: Dataset, keyword: str, absent: float) -> float:
+    found = header.value(ds, keyword)
+    try:
+        number = absent if found is None else float(found)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise refusal("header", f"{keyword} is not a number")
+    return number
+
+
+def _central_square(values: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+    rows, columns = values.shape
+    side = min(rows, columns)
+    top, left = rows // 2 - side // 2, columns // 2 - side // 2
+    return values[top : top + side, left : left + side]

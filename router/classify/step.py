@@ -1,0 +1,143 @@
+"""The classify step: what a worker does with the classify tasks it claimed. The work itself is done in the child."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from router.core.findings import NotAnalysed, Prediction
+from router.core.instance import InstanceKind, SopInstance
+from router.core.ports import Analysis, Analyst, Clock, Ledger, Produced, ResultObject, Spool, Task
+from router.core.retry import RetryPolicy
+from router.errors import ChildDied, LeaseLost
+from router.observe.log import emit
+from router.spool.part10 import data_set_offset
+
+#: An image that the child died of is tried once more, because the child may have died of something else.
+_ATTEMPTS_MAX = 2
+
+
+class ClassifyStep:
+    """Runs tasks one after another: analyse, spool the result objects, settle. See `core.ports.Step`."""
+
+    def __init__(self, *, ledger: Ledger, spool: Spool, analyst: Analyst, clock: Clock, retry: RetryPolicy) -> None:
+        self._ledger = ledger
+        self._spool = spool
+        self._analyst = analyst
+        self._clock = clock
+        self._retry = retry
+
+    def run(self, tasks: Sequence[Task]) -> None:
+        """Settles every task by the ledger; raises nothing but programming errors."""
+        for task in tasks:
+            try:
+                self._run(task)
+            except LeaseLost:
+                emit("task.lease_lost", level=logging.WARNING, **_facts(task))
+
+    def _run(self, task: Task) -> None:
+        try:
+            path = self._spool.path(task.instance.spool_key)
+            wanted = tuple(task.options.get("results", ()))
+            analysis = self._analyst.analyse(task.target, task.instance, path, wanted)
+            produced = self._spooled(task, analysis.results)
+            self._complete(task, analysis, produced)
+        except LeaseLost:
+            raise
+        except ChildDied as error:
+            self._child_died(task, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the task must be settled and the next one run
+            self._defer(task, error)
+        else:
+            _tell(task, analysis)
+
+    def _complete(self, task: Task, analysis: Analysis, produced: Sequence[Produced]) -> None:
+        try:
+            self._ledger.complete(task, note=analysis.not_reported, outcome=analysis.outcome, produced=produced)
+        except LeaseLost:
+            # Nothing was written, so no row names these. After any other error that is unknown: the janitor will see.
+            self._forget([one.instance.spool_key for one in produced])
+            raise
+
+    def _spooled(self, task: Task, results: Sequence[ResultObject]) -> list[Produced]:
+        produced: list[Produced] = []
+        try:
+            for result in results:
+                produced.append(self._produced(task, result))
+        except OSError:
+            self._forget([one.instance.spool_key for one in produced])
+            raise
+        return produced
+
+    def _produced(self, task: Task, result: ResultObject) -> Produced:
+        key = self._spool.put(result.data)
+        data_set = memoryview(result.data)[data_set_offset(self._spool.path(key)) :]
+        instance = SopInstance(
+            sop_instance_uid=result.sop_instance_uid,
+            sop_class_uid=result.sop_class_uid,
+            study_instance_uid=result.study_instance_uid,
+            series_instance_uid=result.series_instance_uid,
+            transfer_syntax_uid=result.transfer_syntax_uid,
+            sha256=hashlib.sha256(data_set).hexdigest(),
+            byte_count=len(data_set),
+            spool_key=key,
+            received_at=self._clock.now(),
+            kind=result.kind,
+            made_by_router=True,
+            header={"Modality": "SR"} if result.kind is InstanceKind.SR else {},
+        )
+        return Produced(instance=instance, destinations=tuple(task.options.get("results_to", ())))
+
+    def _child_died(self, task: Task, error: ChildDied) -> None:
+        if task.attempts < _ATTEMPTS_MAX:
+            self._defer(task, error)
+            return
+        outcome = NotAnalysed(
+            code="child_died", reason=f"the classifier's process died of this image {task.attempts} times: {error}"
+        )
+        self._ledger.complete(task, outcome=outcome)
+        emit("classify.not_analysed", level=logging.WARNING, code=outcome.code, **_facts(task))
+
+    def _defer(self, task: Task, error: Exception) -> None:
+        at = self._retry.next_attempt_at(
+            now=self._clock.now(),
+            attempts=task.attempts,
+            error=error,
+            jitter=random.random(),  # noqa: S311 - spreads retries, protects nothing
+        )
+        self._ledger.defer(task, error=f"{type(error).__name__}: {error}", at=at)
+        event = "task.failed" if at is None else "task.deferred"
+        emit(event, level=logging.WARNING, exc_info=error, attempts=task.attempts, **_facts(task))
+
+    def _forget(self, spooled: Sequence[str]) -> None:
+        """Removes result objects that no ledger row will name."""
+        for key in spooled:
+            self._spool.delete(key)
+
+
+def _tell(task: Task, analysis: Analysis) -> None:
+    facts = _facts(task)
+    outcome = analysis.outcome
+    if isinstance(outcome, Prediction):
+        emit(
+            "classify.done",
+            findings=len(outcome.findings),
+            results=[result.sop_instance_uid for result in analysis.results],
+            demonstration=outcome.classifier.demonstration,
+            **facts,
+        )
+    else:
+        emit("classify.not_analysed", code=outcome.code, **facts)
+    if analysis.not_reported:
+        emit("report.held_back", level=logging.WARNING, **facts)
+
+
+def _facts(task: Task) -> dict[str, Any]:
+    return {
+        "task_id": task.task_id,
+        "sop_instance_uid": task.instance.sop_instance_uid,
+        "classifier": task.target,
+    }

@@ -1,0 +1,133 @@
+"""TorchXRayVision's classifiers: up to 18 labels on a frontal chest radiograph, scores as upstream publishes them."""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+from pydicom.dataset import Dataset
+
+from router.classify.fetch import Progress
+from router.classify.gate import GateSettings, gate, remarks
+from router.classify.network import Network
+from router.classify.pixels import VERSION, to_input
+from router.classify.published import PUBLISHED
+from router.classify.scoring import findings_of
+from router.classify.weights import FIRST_USE, Weights, WeightsFolder, from_file
+from router.core.findings import ClassifierIdentity, Prediction
+from router.errors import WeightsUnavailable
+from router.observe.log import emit
+from router.settings import FilePath
+
+_FILE_ENDINGS = (".pt", ".pth", ".safetensors")
+
+
+def _known(weights: str) -> str:
+    if weights not in PUBLISHED and not weights.endswith(_FILE_ENDINGS):
+        raise ValueError(f"neither a weights file ({', '.join(_FILE_ENDINGS)}) nor one of: {', '.join(PUBLISHED)}")
+    return weights
+
+
+def _at_hand(runtime: str) -> str:
+    if runtime == "onnx":
+        raise ValueError('"onnx" is not part of this version; use "auto" or "torch"')
+    return runtime
+
+
+class XrvClassifier:
+    """`type = "xrv"`. Made cheaply, without torch; `load` brings the network in."""
+
+    class Settings(GateSettings):
+        """[classifiers.NAME] with type = "xrv"."""
+
+        weights: Annotated[str, AfterValidator(_known)] = "densenet121-res224-all"
+        """A name that torchxrayvision publishes, or the path of a weights file."""
+        runtime: Annotated[Literal["auto", "torch", "onnx"], AfterValidator(_at_hand)] = "auto"
+        """What computes the network."""
+        folder: FilePath = Path("var/weights")
+        """Where weights are kept."""
+        fetch: bool = True
+        """Whether weights that are not there may be fetched from the internet."""
+        mirror: str = ""
+        """An http(s) address under which upstream's files lie, instead of upstream's own."""
+        sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+        """Of the weights file as published; overrides the digest the router knows."""
+
+    def __init__(self, *, name: str, settings: Settings) -> None:
+        self._name = name
+        self._settings = settings
+        self._weights: Weights | None = None
+        self._network: Network | None = None
+
+    def check(self, progress: Progress | None = None) -> None:
+        """Returns when verified weights are on this machine; fetches them when it may and must. Needs no torch.
+
+        Raises WeightsUnavailable with one line that says what was looked for, where, and which commands would help.
+        """
+        try:
+            weights = self._obtain(progress)
+        except WeightsUnavailable as error:
+            emit("weights.unavailable", level=logging.ERROR, classifier=self._name, reason=str(error))
+            raise
+        if weights.trust == FIRST_USE:
+            emit(
+                "weights.first_use",
+                level=logging.WARNING,
+                classifier=self._name,
+                weights=weights.name,
+                sha256=weights.sha256,
+            )
+
+    def load(self) -> None:
+        """Loads the network. Raises WeightsUnavailable."""
+        self._weights = self._obtain(None)
+        weights = self._weights
+        self._network = Network(weights.architecture, len(weights.points.labels), weights.tensors())
+        emit("weights.ready", classifier=self._name, weights=weights.name, sha256=weights.sha256, trust=weights.trust)
+
+    @property
+    def identity(self) -> ClassifierIdentity:
+        """Which classifier, exactly; known once it is loaded."""
+        _, weights = self._ready()
+        return ClassifierIdentity(
+            name=self._name,
+            algorithm=weights.name,
+            version=f"torchxrayvision {_upstream_version()}",
+            manufacturer="TorchXRayVision",
+            weights_sha256=weights.sha256,
+            parameters={
+                "input": f"{weights.side} x {weights.side}, central square, version {VERSION}",
+                **weights.points.parameters(),
+            },
+        )
+
+    def predict_dataset(self, ds: Dataset) -> Prediction:
+        """The prediction for one image. Raises NotForThisClassifier or UnreadablePixels."""
+        network, weights = self._ready()
+        gate(ds, self._settings)
+        logits = network.logits(to_input(ds, weights.side)[None])[0]
+        findings, not_trained = findings_of(logits.tolist(), weights.points)
+        return Prediction(classifier=self.identity, findings=findings, not_trained=not_trained, notes=remarks(ds))
+
+    def _obtain(self, progress: Progress | None) -> Weights:
+        settings = self._settings
+        if settings.weights not in PUBLISHED:
+            return from_file(Path(settings.weights), sha256=settings.sha256)
+        folder = WeightsFolder(settings.folder, mirror=settings.mirror)
+        published = PUBLISHED[settings.weights]
+        return folder.obtain(published, may_fetch=settings.fetch, sha256=settings.sha256, progress=progress)
+
+    def _ready(self) -> tuple[Network, Weights]:
+        if self._network is None or self._weights is None:
+            raise RuntimeError("load() comes first")
+        return self._network, self._weights
+
+
+def _upstream_version() -> str:
+    try:
+        return version("torchxrayvision")
+    except PackageNotFoundError:
+        return "unknown"
