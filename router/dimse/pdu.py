@@ -1,0 +1,191 @@
+"""PDUs from and to bytes, as far as our wire reads and writes them itself. Source: PS3.8 9.3, Annex D, Annex E.
+
+Strict where reading on would mean guessing: what is broken here ends the association.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from router.dimse.contexts import ProposedContext
+
+A_ASSOCIATE_RQ, A_ASSOCIATE_RJ, P_DATA_TF, A_RELEASE_RQ, A_RELEASE_RP, A_ABORT = 1, 3, 4, 5, 6, 7
+
+#: A real one has at most 128 contexts of some 20 syntaxes: 200 kB.
+A_ASSOCIATE_BYTE_COUNT_MAX = 2**18
+#: A-RELEASE and A-ABORT are 4 bytes long.
+_OTHER_BYTE_COUNT_MAX = 64
+
+HEADER = struct.Struct(">BxL")
+_ITEM = struct.Struct(">BxH")
+_PDV = struct.Struct(">LBB")
+
+
+class ProtocolError(Exception):
+    """The peer breaks PS3.7 or PS3.8 or a limit; the association ends with an A-ABORT."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssociateRequest:
+    """An A-ASSOCIATE-RQ, as far as we heed it."""
+
+    version_1: bool
+    called_ae_title: str
+    calling_ae_title: str
+    application_context: str
+    contexts: tuple[ProposedContext, ...]
+    pdu_byte_count_max: int = 0
+    """Longest P-DATA-TF that the requestor takes; 0: any."""
+    implementation_class_uid: str = ""
+    implementation_version_name: str = ""
+
+
+@dataclass(slots=True)
+class _Items:
+    application_context: str = ""
+    contexts: list[ProposedContext] = field(default_factory=list)
+    user: dict[int, bytes] = field(default_factory=dict)
+
+
+def byte_count_max(pdu_type: int, *, p_data_byte_count_max: int) -> int:
+    """The longest PDU of this type that we read. Raises ProtocolError for a type that does not exist."""
+    if pdu_type == P_DATA_TF:
+        return p_data_byte_count_max
+    if pdu_type in (1, 2):
+        return A_ASSOCIATE_BYTE_COUNT_MAX
+    if pdu_type in (3, 5, 6, 7):
+        return _OTHER_BYTE_COUNT_MAX
+    raise ProtocolError(f"PDU type 0x{pdu_type:02x} does not exist")
+
+
+def parse_associate_request(body: bytes) -> AssociateRequest:
+    """The request in the bytes after a PDU header. Raises ProtocolError."""
+    if len(body) < 68:
+        raise ProtocolError("A-ASSOCIATE-RQ is too short")
+    found = _Items()
+    for kind, value in _items(body[68:]):
+        if kind == 0x10:
+            found.application_context = _uid(value)
+        elif kind == 0x20:
+            found.contexts.append(_context(value))
+        elif kind == 0x50:
+            found.user.update(_items(value))
+    identifiers = [context.context_id for context in found.contexts]
+    if not identifiers:
+        raise ProtocolError("A-ASSOCIATE-RQ proposes no presentation context")
+    if len(set(identifiers)) != len(identifiers):
+        raise ProtocolError("A-ASSOCIATE-RQ uses a presentation context ID twice")
+    length = found.user.get(0x51, b"")
+    return AssociateRequest(
+        version_1=bool(body[1] & 1),
+        called_ae_title=_ae_title(body[4:20]),
+        calling_ae_title=_ae_title(body[20:36]),
+        application_context=found.application_context,
+        contexts=tuple(found.contexts),
+        pdu_byte_count_max=int.from_bytes(length, "big") if len(length) == 4 else 0,
+        implementation_class_uid=_text(found.user.get(0x52, b"")),
+        implementation_version_name=_text(found.user.get(0x55, b"")),
+    )
+
+
+def encode_associate_request(request: AssociateRequest) -> bytes:
+    """A whole A-ASSOCIATE-RQ PDU with what `request` holds and nothing else."""
+    items = _item(0x10, request.application_context.encode())
+    for context in request.contexts:
+        syntaxes = _item(0x30, context.abstract_syntax.encode())
+        syntaxes += b"".join(_item(0x40, uid.encode()) for uid in context.transfer_syntaxes)
+        items += _item(0x20, bytes((context.context_id, 0, 0, 0)) + syntaxes)
+    user = _item(0x51, request.pdu_byte_count_max.to_bytes(4, "big"))
+    if request.implementation_class_uid:
+        user += _item(0x52, request.implementation_class_uid.encode())
+    if request.implementation_version_name:
+        user += _item(0x55, request.implementation_version_name.encode())
+    body = struct.pack(
+        ">HH16s16s32x", 1, 0, request.called_ae_title.ljust(16).encode(), request.calling_ae_title.ljust(16).encode()
+    )
+    body += items + _item(0x50, user)
+    return HEADER.pack(A_ASSOCIATE_RQ, len(body)) + body
+
+
+def encode_associate_rejection(*, result: int, source: int, diagnostic: int) -> bytes:
+    """A whole A-ASSOCIATE-RJ PDU (PS3.8 9.3.4)."""
+    return HEADER.pack(A_ASSOCIATE_RJ, 4) + bytes((0, result, source, diagnostic))
+
+
+def encode_abort(*, diagnostic: int) -> bytes:
+    """A whole A-ABORT PDU of the service provider (PS3.8 9.3.8): 1 unknown PDU, 2 unexpected PDU, 6 invalid value."""
+    return HEADER.pack(A_ABORT, 4) + bytes((0, 0, 2, diagnostic))
+
+
+def presentation_data(body: memoryview) -> Iterator[tuple[int, int, memoryview]]:
+    """Context ID, message control header and fragment of each PDV in the bytes after a P-DATA-TF header.
+
+    Raises ProtocolError.
+    """
+    position, end = 0, len(body)
+    if end == 0:
+        raise ProtocolError("P-DATA-TF without a PDV")
+    while position < end:
+        if end - position < 6:
+            raise ProtocolError("PDV is cut off")
+        length, context_id, control = _PDV.unpack_from(body, position)
+        if length < 2 or length > end - position - 4:
+            raise ProtocolError("PDV is longer than its PDU, or shorter than its header")
+        yield context_id, control, body[position + 6 : position + 4 + length]
+        position += 4 + length
+
+
+def encode_command(context_id: int, command: bytes, *, pdu_byte_count_max: int) -> bytes:
+    """P-DATA-TF PDUs that carry a command set; no longer than the peer takes (0: any)."""
+    step = max(2, pdu_byte_count_max - 6) if pdu_byte_count_max else len(command)
+    out = b""
+    for start in range(0, len(command), step):
+        part = command[start : start + step]
+        control = 3 if start + step >= len(command) else 1
+        out += HEADER.pack(P_DATA_TF, len(part) + 6) + _PDV.pack(len(part) + 2, context_id, control) + part
+    return out
+
+
+def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
+    position = 0
+    while position < len(data):
+        if len(data) - position < 4:
+            raise ProtocolError("an item of A-ASSOCIATE-RQ is cut off")
+        kind, length = _ITEM.unpack_from(data, position)
+        position += 4
+        if length > len(data) - position:
+            raise ProtocolError("an item of A-ASSOCIATE-RQ is longer than what it lies in")
+        yield kind, data[position : position + length]
+        position += length
+
+
+def _item(kind: int, value: bytes) -> bytes:
+    return _ITEM.pack(kind, len(value)) + value
+
+
+def _context(value: bytes) -> ProposedContext:
+    if len(value) < 4:
+        raise ProtocolError("a presentation context is cut off")
+    if not value[0] & 1:
+        raise ProtocolError("a presentation context ID is even")
+    abstract = [_uid(data) for kind, data in _items(value[4:]) if kind == 0x30]
+    transfer = tuple(_uid(data) for kind, data in _items(value[4:]) if kind == 0x40)
+    if len(abstract) != 1 or not transfer:
+        raise ProtocolError("a presentation context lacks its abstract or its transfer syntax")
+    return ProposedContext(context_id=value[0], abstract_syntax=abstract[0], transfer_syntaxes=transfer)
+
+
+def _uid(value: bytes) -> str:
+    return value.decode("latin_1").rstrip("\0 ")
+
+
+def _text(value: bytes) -> str:
+    return "".join(c for c in value.decode("latin_1") if " " <= c <= "~")[:64].strip()
+
+
+def _ae_title(value: bytes) -> str:
+    """Without padding; empty for what is no AE title (PS3.5 6.2), so that it matches nothing that is configured."""
+    text = value.decode("latin_1").strip(" \0")
+    return text if all(" " <= c <= "~" and c != "\\" for c in text) else ""
