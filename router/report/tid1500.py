@@ -13,12 +13,12 @@ from typing import Any
 from highdicom import sr
 from pydicom import Dataset
 from pydicom.uid import (
+    UID,
     Comprehensive3DSRStorage,
     ComprehensiveSRStorage,
     ComputedRadiographyImageStorage,
     EnhancedSRStorage,
     ExplicitVRLittleEndian,
-    UID,
 )
 
 from router.core.findings import Finding, Prediction
@@ -35,8 +35,8 @@ _DOCUMENT_CLASSES = {
 }
 #: VR LO.
 _LINE_LENGTH_MAX = 64
-#: A score's digits: 32-bit sigmoids agree to about 1e-5 percent between runs.
-_PERCENT_DIGITS = 4
+#: Decimals of scores and thresholds, the same for both: rounding then never puts a score on the other side of its threshold.
+_PERCENT_DIGITS = 2
 
 
 def document(
@@ -155,7 +155,7 @@ def _parameters(prediction: Prediction, finding: Finding) -> list[str]:
     }
     if classifier.demonstration:
         facts["demonstration"] = "yes: trained on drawings, no clinical meaning"
-    facts = {name: classifier.parameters[name] for name in sorted(classifier.parameters)} | facts
+    facts |= {name: classifier.parameters[name] for name in sorted(classifier.parameters) if name not in facts}
     return [ascii_text(f"{name}={value}", 1024) for name, value in facts.items()]
 
 
@@ -171,17 +171,23 @@ def _image_library(context: Context) -> Any:
         )
     ]
     described += [
-        sr.NumContentItem(
-            name=_concept(name),
-            value=number,
-            unit=_concept(codes.PIXELS),
-            relationship_type=sr.RelationshipTypeValues.HAS_ACQ_CONTEXT,
-        )
+        _pixel_count(name, number)
         for name, number in ((codes.PIXEL_DATA_ROWS, context.rows), (codes.PIXEL_DATA_COLUMNS, context.columns))
         if number
     ]
     image.ContentSequence = sr.ContentSequence(described)
     return _container(codes.IMAGE_LIBRARY, [_container(codes.IMAGE_LIBRARY_GROUP, [image])])
+
+
+def _pixel_count(name: Code, number: int) -> Any:
+    item = sr.NumContentItem(
+        name=_concept(name),
+        value=number,
+        unit=_concept(codes.PIXELS),
+        relationship_type=sr.RelationshipTypeValues.HAS_ACQ_CONTEXT,
+    )
+    item.MeasuredValueSequence[0].NumericValue = str(number)  # highdicom writes «1955.0»
+    return item
 
 
 def _reference(name: Code, context: Context) -> Any:
