@@ -1,0 +1,63 @@
+"""The Storage SCP: listens, and leads each instance through `receive.intake`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from router.core.admission import Limits
+from router.core.instance import ROUTING_KEYWORDS, SopInstance
+from router.core.ports import Clock, Ledger, Spool
+from router.core.rules import Plan
+from router.dimse.server import GuardedServer
+from router.errors import ConfigError
+from router.observe.log import emit
+from router.receive.intake import Intake
+from router.settings import NodeSettings, PeerSettings
+
+
+class StorageScp:
+    """C-STORE and C-ECHO. `start`, then `drain` and `stop`; not to be started again."""
+
+    def __init__(
+        self,
+        *,
+        settings: NodeSettings,
+        peers: Sequence[PeerSettings],
+        spool: Spool,
+        ledger: Ledger,
+        plan: Callable[[SopInstance], Plan],
+        clock: Clock,
+        limits: Limits,
+        keywords: Collection[str] = ROUTING_KEYWORDS,
+    ) -> None:
+        self._settings = settings
+        self._peers = tuple(peers)
+        self._intake = Intake(
+            spool=spool, ledger=ledger, plan=plan, clock=clock, limits=limits, keywords=frozenset(keywords)
+        )
+        self._server: GuardedServer | None = None
+
+    @property
+    def port(self) -> int:
+        """The real one, also where 0 was asked for; known once started."""
+        return self._settings.port if self._server is None else self._server.port
+
+    def start(self) -> None:
+        """Returns when the port is open. Raises ConfigError when it cannot be opened."""
+        try:
+            self._server = GuardedServer(
+                node=self._settings, peer_settings=self._peers, open_sink=self._intake.open, tell=emit
+            )
+        except OSError as error:
+            where = f"{self._settings.host}:{self._settings.port}"
+            raise ConfigError([f"node.port: cannot listen on {where}: {error.strerror or error}"]) from error
+        self._server.serve()
+
+    def drain(self) -> bool:
+        """No new associations; messages in work are answered. True when all ended within node.drain_timeout_s."""
+        return self._server is None or self._server.drain(timeout_s=self._settings.drain_timeout_s)
+
+    def stop(self) -> None:
+        """Ends what is left; what was not answered was never acknowledged."""
+        if self._server is not None:
+            self._server.close()
