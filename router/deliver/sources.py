@@ -28,12 +28,6 @@ class Source:
     open: Callable[[], IO[bytes]]
     """A new stream from the file's first byte."""
 
-    def data_set(self) -> bytes:
-        """The data set's encoded bytes as they stand in the file."""
-        with self.open() as stream:
-            stream.read(self.data_set_offset)  # members of archives cannot seek cheaply
-            return stream.read()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotDicom:

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from router.observe.events import EVENTS
 
 _LOGGER = logging.getLogger("router")
+_LOGGER.addHandler(logging.NullHandler())  # a command that does not configure a log writes none
 _SILENCED = ("pynetdicom", "pydicom", "highdicom", "PIL", "uvicorn", "sqlalchemy", "matplotlib", "skimage")
 
 

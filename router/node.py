@@ -1,0 +1,293 @@
+"""Composition root: the only module that knows every concrete class of the node. It joins parts; it decides nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import make_url
+
+from router import __version__, registry
+from router.classify.step import ClassifyStep
+from router.core.admission import Limits
+from router.core.instance import SopInstance
+from router.core.lifecycle import TaskKind
+from router.core.retry import RetryPolicy
+from router.core.rules import Plan, plan_for
+from router.deliver.step import DeliverStep
+from router.errors import ChildDied, ConfigError
+from router.ledger.store import SqlLedger
+from router.observe.log import configure, emit
+from router.receive.scp import StorageScp
+from router.settings import ClassifierSettings, DestinationSettings, Settings
+from router.spool.files import FileSpool
+from router.web.app import build_app
+from router.web.server import WebServer
+from router.web.status import Lane as LaneRow
+from router.web.status import Status
+from router.work.analyst import ChildAnalyst
+from router.work.clock import SystemClock
+from router.work.janitor import Janitor
+from router.work.worker import Lane, OpenGate, Worker
+
+#: Images of one association often come faster than they are classified; more at once would only lengthen leases.
+_CLASSIFY_BATCH = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A node whose parts are joined. `start`, then `drain`; or `stop` at once."""
+
+    settings: Settings
+    spool: FileSpool
+    ledger: SqlLedger
+    scp: StorageScp
+    web: WebServer
+    workers: Sequence[Worker]
+    analysts: Sequence[ChildAnalyst]
+    destinations: Sequence[Any]
+    janitor: Janitor
+
+    def start(self) -> None:
+        """Opens the ports and begins to work; the classify children get ready meanwhile."""
+        self.scp.start()  # first: it may find its port taken, and then nothing else has begun
+        for worker in self.workers:
+            worker.start()
+        self.janitor.start()
+        self.web.start()
+        emit("node.ready", port=self.scp.port, web_port=self.web.port)
+
+    def warm_up(self) -> None:
+        """Starts the classify children now, so that the first image need not wait for them.
+
+        From the main thread: Linux ends a child when the thread that started it ends (see `router.child`).
+        """
+        for analyst in self.analysts:
+            with contextlib.suppress(ChildDied):  # logged where it happened; the worker tries again
+                analyst.start()
+
+    def drain(self) -> None:
+        """No new associations; what is in hand is finished, as far as node.drain_timeout_s allows."""
+        timeout_s = self.settings.node.drain_timeout_s
+        end = time.monotonic() + timeout_s
+        self.scp.drain()
+        for worker in self.workers:
+            worker.stop()
+        for worker in self.workers:
+            worker.join(max(0.0, end - time.monotonic()))
+        self.stop()
+
+    def stop(self) -> None:
+        """Ends everything now. What was in hand is owed still, and done after the next start."""
+        self.scp.stop()
+        self.web.stop()
+        self.janitor.stop()
+        for analyst in self.analysts:
+            analyst.close()
+        for destination in self.destinations:
+            destination.close()
+        self.ledger.close()
+        self.spool.close()
+
+
+def serve(settings: Settings) -> int:
+    """Runs a node until SIGTERM or SIGINT; a second one ends it at once. Returns the exit code.
+
+    Raises ConfigError or WeightsUnavailable before any port is open.
+    """
+    configure(settings.log.level)
+    emit("node.starting", version=__version__, ae_title=settings.node.ae_title, pid=os.getpid())
+    for classifier in settings.classifiers.values():
+        _plugin("router.classifiers", classifier).check()
+    node = build_node(settings)
+    asked_to_end = threading.Event()
+
+    def end(_signal: int, _frame: object) -> None:
+        if asked_to_end.is_set():
+            os._exit(1)  # the second one: everything durable is durable, nothing else matters
+        asked_to_end.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    try:
+        node.start()
+        node.warm_up()
+        asked_to_end.wait()
+    except BaseException:
+        emit("node.failed", level=logging.ERROR, exc_info=True)
+        node.stop()
+        raise
+    emit("node.draining")
+    node.drain()
+    emit("node.stopped")
+    return 0
+
+
+def build_node(settings: Settings) -> Node:
+    """Every part, joined and not started. Raises ConfigError when folder, ledger or port cannot be used."""
+    clock = SystemClock()
+    with contextlib.ExitStack() as undo:
+        spool = FileSpool(settings.spool.path)
+        undo.callback(spool.close)
+        ledger = open_ledger(settings)
+        undo.callback(ledger.close)
+        if make_url(settings.ledger.url).get_backend_name() == "sqlite":
+            ledger.end_all_leases()  # the spool's lock says that we are its only node
+        workers: list[Worker] = []
+        analysts: list[ChildAnalyst] = []
+        for classifier in settings.classifiers.values():
+            analyst = ChildAnalyst(
+                command=[sys.executable, "-m", "router.child"],
+                arguments=[child_argument(classifier)],
+                time_limit_s=classifier.time_limit_s,
+            )
+            policy = RetryPolicy()
+            step = ClassifyStep(ledger=ledger, spool=spool, analyst=analyst, clock=clock, retry=policy)
+            lane = Lane(kind=TaskKind.CLASSIFY, target=classifier.name, step=step, gate=OpenGate(_CLASSIFY_BATCH))
+            workers.append(Worker(lane=lane, ledger=ledger, clock=clock, policy=policy))
+            analysts.append(analyst)
+        steps: list[DeliverStep] = []
+        targets: list[Any] = []
+        for destination in settings.destinations.values():
+            target = _plugin("router.destinations", destination, node_ae_title=settings.node.ae_title)
+            policy = RetryPolicy(first_s=destination.retry_first_s, cap_s=destination.retry_cap_s)
+            deliver = DeliverStep(
+                name=destination.name,
+                destination=target,
+                ledger=ledger,
+                spool=spool,
+                clock=clock,
+                policy=policy,
+                batch_max=destination.batch_max,
+                probe_cap_s=destination.probe_cap_s,
+            )
+            lane = Lane(kind=TaskKind.DELIVER, target=destination.name, step=deliver, gate=deliver)
+            workers += [
+                Worker(lane=lane, ledger=ledger, clock=clock, policy=policy)
+                for _ in range(destination.associations_max)
+            ]
+            steps.append(deliver)
+            targets.append(target)
+        scp = StorageScp(
+            settings=settings.node,
+            peers=settings.peers,
+            spool=spool,
+            ledger=ledger,
+            plan=planner(settings),
+            clock=clock,
+            limits=Limits(
+                dataset_byte_count_max=settings.node.dataset_byte_count_max,
+                free_byte_count_min=settings.spool.free_byte_count_min,
+            ),
+            keywords=settings.header_keywords(),
+        )
+        undo.callback(scp.stop)
+        janitor = Janitor(ledger=ledger, inventory=ledger.queries, spool=spool, retention_s=settings.spool.retention_s)
+        read_status = _status_reader(settings, spool, ledger, scp, steps)
+        web = WebServer(build_app(read_status), host=settings.web.host, port=settings.web.port)
+        undo.pop_all()
+    return Node(
+        settings=settings,
+        spool=spool,
+        ledger=ledger,
+        scp=scp,
+        web=web,
+        workers=workers,
+        analysts=analysts,
+        destinations=targets,
+        janitor=janitor,
+    )
+
+
+def planner(settings: Settings) -> Callable[[SopInstance], Plan]:
+    """`core.rules.plan_for` with this configuration's rules."""
+    rules = settings.core_rules()
+    ae_titles = {
+        name: ae_title
+        for name, destination in settings.destinations.items()
+        if (ae_title := getattr(destination.options, "ae_title", None))
+    }
+
+    def plan(instance: SopInstance) -> Plan:
+        return plan_for(instance, rules, default_deliver=settings.default_deliver, ae_titles=ae_titles)
+
+    return plan
+
+
+def open_ledger(settings: Settings, *, create: bool = True) -> SqlLedger:
+    """The ledger of this configuration. Raises ConfigError; also when `create` is false and there is none yet."""
+    url = settings.ledger.url
+    path = make_url(url).database if url.startswith("sqlite") else None
+    if not create and path and not Path(path).exists():
+        raise ConfigError([f"ledger.url: there is no ledger at {path} yet: has this node ever run?"])
+    return SqlLedger(url)
+
+
+def child_argument(classifier: ClassifierSettings) -> str:
+    """What `router.child` needs to know of one classifier, as JSON."""
+    return json.dumps(
+        {
+            "name": classifier.name,
+            "type": classifier.type,
+            "options": classifier.options.model_dump(mode="json"),
+            "memory_byte_count_max": classifier.memory_byte_count_max,
+        }
+    )
+
+
+def _plugin(group: str, table: ClassifierSettings | DestinationSettings, **more: Any) -> Any:
+    plugin: Any = registry.load(group, table.type)
+    return plugin(name=table.name, settings=table.options, **more)
+
+
+def _status_reader(
+    settings: Settings, spool: FileSpool, ledger: SqlLedger, scp: StorageScp, steps: Sequence[DeliverStep]
+) -> Callable[[], Status]:
+    started_at = datetime.now(UTC).isoformat(timespec="seconds")
+
+    def read() -> Status:
+        now = datetime.now(UTC)
+        health = {step.name: step.health() for step in steps}
+        lanes = []
+        problems = []
+        for counts in ledger.queries.lanes():
+            lane_health = health.get(counts.target) if counts.kind is TaskKind.DELIVER else None
+            lanes.append(
+                LaneRow(
+                    kind=counts.kind.value,
+                    target=counts.target,
+                    counts={state.value: count for state, count in counts.counts.items()},
+                    oldest_age_s=(now - counts.oldest_at).total_seconds() if counts.oldest_at else None,
+                    trouble=lane_health.reason if lane_health else "",
+                )
+            )
+        free = spool.free_byte_count()
+        if free < settings.spool.free_byte_count_min:
+            problems.append(
+                f"the spool has {free} bytes free, under spool.free_byte_count_min: C-STORE is answered 0xA700"
+            )
+        if missed := ledger.queries.missed():
+            problems.append(f"the bytes of {len(missed)} instance(s) are gone from the spool; see spool.file_missing")
+        return Status(
+            ae_title=settings.node.ae_title,
+            port=scp.port,
+            version=__version__,
+            started_at=started_at,
+            instances={kind.value: count for kind, count in ledger.queries.instance_counts().items()},
+            outcomes=ledger.queries.outcome_counts(),
+            lanes=lanes,
+            problems=problems,
+        )
+
+    return read
