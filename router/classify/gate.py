@@ -33,6 +33,11 @@ _LATERAL_CODES = frozenset(
 )
 _LATERAL_WORDS = frozenset({"LATERAL", "LAT", "LL", "RL", "LLD", "RLD", "LLO", "RLO", "PROFIL", "SEITLICH"})
 _FRONTAL_WORDS = frozenset({"PA", "AP", "FRONTAL"})
+_SERIES_TEXTS = ("SeriesDescription", "AcquisitionDeviceProcessingDescription")
+#: PS3.16 CID 7454: Homo sapiens; its SRT ancestor.
+_HUMAN_CODES = frozenset({"337915000", "L-85B00"})
+_HUMAN_WORDS = frozenset({"HUMAN", "HOMO", "SAPIENS"})
+_ANIMAL_WORDS = frozenset({"CANINE", "FELINE", "EQUINE", "BOVINE", "AVIAN", "VETERINARY"})
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
@@ -48,7 +53,7 @@ def gate(ds: Dataset, settings: GateSettings | None = None) -> None:
 
     Raises NotForThisClassifier; its `code` is a key of REASONS.
     Sources: PS3.3 C.7.3.1 (Modality, Body Part Examined), C.8.7.2, C.8.11.5 (View Position), C.7.6.1 (Patient Orientation),
-    C.8.6.1 (Conversion Type), C.12.1 (Contributing Equipment); PS3.16 CID 4010.
+    C.8.6.1 (Conversion Type), C.12.1 (Contributing Equipment); C.7.1.1 (Patient Species); PS3.16 CID 4010.
     """
     settings = settings or GateSettings()
     modality = header.word(ds, "Modality")
@@ -58,6 +63,7 @@ def gate(ds: Dataset, settings: GateSettings | None = None) -> None:
     shape = shape_of(ds)
     if min(shape.rows, shape.columns) < SIDE_MIN:
         raise refusal("too_small", f"{shape.rows} x {shape.columns}")
+    _a_person(ds)
     _a_chest(ds)
     _frontal(ds)
     _no_screenshot(ds)
@@ -85,6 +91,16 @@ def _not_ours(ds: Dataset) -> None:
                 purpose_scheme=header.plain(purpose, "CodingSchemeDesignator"),
             ):
                 raise refusal("made_by_router")
+
+
+def _a_person(ds: Dataset) -> None:
+    species = _codes(ds, "PatientSpeciesCodeSequence")
+    said = header.word(ds, "PatientSpeciesDescription")
+    if (species and not species & _HUMAN_CODES) or (said and not set(said.split()) & _HUMAN_WORDS):
+        raise refusal("animal")
+    for keyword in _SERIES_TEXTS:
+        if set(re.findall(r"[A-Z]+", header.word(ds, keyword))) & _ANIMAL_WORDS:
+            raise refusal("animal")
 
 
 def _a_chest(ds: Dataset) -> None:
@@ -116,7 +132,7 @@ def _frontal(ds: Dataset) -> None:
     rows = (header.words(ds, "PatientOrientation") or ("",))[0]
     if rows[:1] in ("A", "P"):  # rows that run from back to front are a view from the side
         raise refusal("lateral")
-    for keyword in ("SeriesDescription", "AcquisitionDeviceProcessingDescription"):
+    for keyword in _SERIES_TEXTS:
         # Of the series, not of the study: «chest PA and lateral» is what a study is called that holds both.
         said = set(re.findall(r"[A-Z]+", header.word(ds, keyword)))
         if said & _LATERAL_WORDS and not said & _FRONTAL_WORDS:

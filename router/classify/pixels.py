@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_modality_lut
 
 from router.classify import header
 from router.classify.decode import FrameShape, shape_of, stored_values
@@ -29,8 +28,10 @@ def to_input(ds: Dataset, side: int) -> Float32Array:
     """
     shape = shape_of(ds)
     values = stored_values(ds)
-    if header.items(ds, "ModalityLUTSequence"):
-        values, black, white = _looked_up(values, ds)
+    tables = header.items(ds, "ModalityLUTSequence")
+    if tables:
+        order = ">" if ds.original_encoding[1] is False else "<"
+        values, black, white = _looked_up(values, tables[0], order)
     else:
         black, white = _ends(values, ds, shape)
     if shape.inverted:
@@ -64,14 +65,22 @@ def _ends(values: NDArray[np.integer[Any]], ds: Dataset, shape: FrameShape) -> t
     return (low, high) if slope > 0 else (high, low)
 
 
-def _looked_up(values: NDArray[np.integer[Any]], ds: Dataset) -> tuple[NDArray[np.integer[Any]], float, float]:
+def _looked_up(
+    values: NDArray[np.integer[Any]], table: Dataset, order: str
+) -> tuple[NDArray[np.integer[Any]], float, float]:
+    """The outputs of a Modality LUT, and the ends of their range. pydicom's own knows no tables of 9 to 15 bits."""
     try:
-        found = np.asarray(apply_modality_lut(values, ds))
-        bits = int(ds.ModalityLUTSequence[0].LUTDescriptor[2])
+        count, first, bits = (int(number) for number in table.LUTDescriptor)
+        data = table.LUTData
+        outputs = np.frombuffer(data, f"{order}u2") if isinstance(data, bytes) else np.asarray(data, np.int64)
     except Exception as error:  # noqa: BLE001 - a malformed table raises whatever it provokes
-        raise refusal("header", f"the Modality LUT cannot be used: {type(error).__name__}") from None
-    if not 2 <= bits <= 16 or int(found.max()) > 2**bits - 1:
-        raise refusal("value_range")
+        raise refusal("header", f"the Modality LUT cannot be read: {type(error).__name__}") from None
+    count = count or 2**16  # 0 stands for the number that 16 bits cannot say
+    if values.dtype.kind == "i" and first >= 2**15:
+        first -= 2**16  # the descriptor's second value has the sign of the pixels, whatever VR it came with
+    if outputs.shape != (count,) or not 8 <= bits <= 16 or int(outputs.max()) > 2**bits - 1:
+        raise refusal("header", "the Modality LUT contradicts its descriptor")
+    found = outputs[np.clip(values.astype(np.int64) - first, 0, count - 1)]
     return found, 0.0, float(2**bits - 1)
 
 

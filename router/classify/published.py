@@ -72,7 +72,7 @@ class PublishedWeights:
             return OperatingPoints(labels=self.labels, thresholds=self.op_threshs, source="torchxrayvision's")
         # All of this network's are between 0.502 and 0.538, and its ppv80_thres never exceed sigmoid(1): the calibration
         # script applied a second sigmoid. Undone, they lie where the DenseNets' do; used as they are, «present» would
-        # mean a sigmoid above 0.5, which on ordinary images next to nothing reaches.
+        # mean a sigmoid above 0.5, five to fifty times what it means for the DenseNets.
         undone = tuple(None if t is None else logit_of(t) for t in self.op_threshs)
         return OperatingPoints(
             labels=self.labels, thresholds=undone, source="torchxrayvision's, with one of two sigmoids undone"

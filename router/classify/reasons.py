@@ -17,6 +17,7 @@ REASONS: MappingProxyType[str, str] = MappingProxyType(
         "body_part": "shows another part of the body than the chest",
         "view": "neither a frontal view (PA or AP) nor an image without a stated view",
         "lateral": "a lateral view; the classifier was trained on frontal views only",
+        "animal": "an animal; the classifier was trained on people only",
         "screenshot": "a screenshot or a scanned document, not a radiograph as the modality made it",
         "made_by_router": "made by a router from another image",
         "header": "the header contradicts itself, or an attribute that describes the pixels is unreadable",

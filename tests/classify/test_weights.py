@@ -1,0 +1,368 @@
+"""Weights are found, fetched and taken in only as the bytes they should be; what is missing is said in one line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from router.classify import verify, weights
+from router.classify.fetch import fetch
+from router.classify.network import build
+from router.classify.published import PUBLISHED
+from router.classify.weights import FIRST_USE, GIVEN, PINNED, WeightsFolder, from_file
+from router.errors import WeightsUnavailable
+
+torch = pytest.importorskip("torch")
+
+
+@dataclass
+class Server:
+    """Serves `files` by HTTP with Range; `cut` ends the next answer after so many bytes."""
+
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    cut: int | None = None
+    ranges: list[str] = field(default_factory=list)
+    understands_ranges: bool = True
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    state = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            data = state.files.get(self.path.lstrip("/"))
+            if data is None:
+                self.send_error(404)
+                return
+            asked = self.headers.get("Range", "")
+            state.ranges.append(asked)
+            first = int(re.sub(r"\D", "", asked)) if asked and state.understands_ranges else 0
+            if first >= len(data):
+                self.send_error(416)
+                return
+            self.send_response(206 if first else 200)
+            self.send_header("Content-Length", str(len(data) - first))
+            self.end_headers()
+            until, state.cut = state.cut, None
+            self.wfile.write(data[first:until])
+
+        def log_message(self, *_: object) -> None: ...
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state.url = f"http://127.0.0.1:{http.server_port}"
+    thread = threading.Thread(target=http.serve_forever, args=(0.01,))
+    thread.start()
+    yield state
+    http.shutdown()
+    thread.join()
+    http.server_close()
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(7)
+    return build("densenet121", 18)
+
+
+@pytest.fixture(scope="module")
+def upstream_file(network, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file as upstream publishes them: a whole DenseNet-121, pickled."""
+    path = tmp_path_factory.mktemp("upstream") / "weights.pt"
+    torch.save(network, path)
+    return path
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def known(upstream_file: Path):
+    """The published weights as if the digest the router knows were that of our file."""
+    return replace(PUBLISHED["densenet121-res224-all"], sha256=_digest(upstream_file))
+
+
+@pytest.fixture
+def unpinned():
+    return replace(PUBLISHED["densenet121-res224-nih"], op_threshs=PUBLISHED["densenet121-res224-all"].op_threshs)
+
+
+# ---- fetch
+
+
+def test_fetched_bytes_are_those_of_the_server(server: Server, tmp_path: Path) -> None:
+    server.files["w.pt"] = data = bytes(range(256)) * 4000
+    told: list[tuple[int, int | None]] = []
+    sha256 = fetch(f"{server.url}/w.pt", tmp_path / "w.pt", progress=lambda *p: told.append(p))
+    assert (tmp_path / "w.pt").read_bytes() == data
+    assert sha256 == hashlib.sha256(data).hexdigest()
+    assert told[-1] == (len(data), len(data))
+    assert list(tmp_path.iterdir()) == [tmp_path / "w.pt"]
+
+
+def test_an_interrupted_fetch_is_resumed(server: Server, tmp_path: Path) -> None:
+    server.files["w.pt"] = data = bytes(range(256)) * 4000
+    sha256 = hashlib.sha256(data).hexdigest()
+    server.cut = 300_000
+    with pytest.raises(WeightsUnavailable):
+        fetch(f"{server.url}/w.pt", tmp_path / "w.pt", sha256=sha256)
+    assert not (tmp_path / "w.pt").exists()
+    kept = (tmp_path / "w.pt.part").stat().st_size
+    assert 0 < kept <= 300_000
+    fetch(f"{server.url}/w.pt", tmp_path / "w.pt", sha256=sha256)
+    assert (tmp_path / "w.pt").read_bytes() == data
+    assert server.ranges == ["", f"bytes={kept}-"]
+
+
+@pytest.mark.parametrize("understands_ranges", [True, False])
+def test_half_of_another_file_is_not_resumed_into_this_one(
+    server: Server, tmp_path: Path, understands_ranges: bool
+) -> None:
+    server.understands_ranges = understands_ranges
+    server.files["w.pt"] = data = bytes(range(256)) * 40
+    (tmp_path / "w.pt.part").write_bytes(b"of something else")
+    fetch(f"{server.url}/w.pt", tmp_path / "w.pt", sha256=hashlib.sha256(data).hexdigest())
+    assert (tmp_path / "w.pt").read_bytes() == data
+
+
+def test_without_a_known_digest_nothing_is_resumed(server: Server, tmp_path: Path) -> None:
+    server.files["w.pt"] = b"new"
+    (tmp_path / "w.pt.part").write_bytes(b"old")
+    fetch(f"{server.url}/w.pt", tmp_path / "w.pt")
+    assert (tmp_path / "w.pt").read_bytes() == b"new"
+
+
+def test_a_part_that_is_whole_already_is_enough(server: Server, tmp_path: Path) -> None:
+    server.files["w.pt"] = b"all of it"
+    (tmp_path / "w.pt.part").write_bytes(b"all of it")
+    fetch(f"{server.url}/w.pt", tmp_path / "w.pt", sha256=hashlib.sha256(b"all of it").hexdigest())
+    assert (tmp_path / "w.pt").read_bytes() == b"all of it"
+
+
+def test_other_bytes_than_expected_are_refused_and_removed(server: Server, tmp_path: Path) -> None:
+    server.files["w.pt"] = b"something else"
+    (tmp_path / "w.pt").write_bytes(b"what was there before")
+    with pytest.raises(WeightsUnavailable, match="SHA-256"):
+        fetch(f"{server.url}/w.pt", tmp_path / "w.pt", sha256="0" * 64)
+    assert (tmp_path / "w.pt").read_bytes() == b"what was there before"
+    assert not (tmp_path / "w.pt.part").exists()
+
+
+@pytest.mark.parametrize("url", ["/missing.pt", "file:///etc/passwd", "http://127.0.0.1:9/w.pt"])
+def test_a_server_that_does_not_have_it_is_told_in_words(server: Server, tmp_path: Path, url: str) -> None:
+    with pytest.raises(WeightsUnavailable, match=re.escape(url.lstrip("/"))):
+        fetch(server.url + url if url.startswith("/") else url, tmp_path / "w.pt")
+
+
+# ---- folder
+
+
+def test_fetched_weights_are_converted_once_and_locked(
+    server: Server, tmp_path: Path, network, known, upstream_file: Path
+) -> None:
+    server.files[known.file_name] = upstream_file.read_bytes()
+    folder = WeightsFolder(tmp_path / "weights", mirror=server.url)
+    first = folder.obtain(known, may_fetch=True)
+    server.files.clear()
+    again = folder.obtain(known, may_fetch=False)
+    assert again == first
+    assert first.trust == PINNED
+    assert first.sha256 == known.sha256
+    for name, tensor in first.tensors().items():
+        np.testing.assert_array_equal(tensor, network.state_dict()[name].numpy())
+    lock = json.loads((tmp_path / "weights" / f"{known.name}.lock.json").read_text())
+    assert lock["source_sha256"] == known.sha256
+    assert lock["converted_sha256"] == _digest(first.path)
+
+
+@pytest.mark.parametrize("called", ["file_name", "name"])
+def test_a_file_put_there_by_hand_is_taken_in(tmp_path: Path, known, upstream_file: Path, called: str) -> None:
+    name = known.file_name if called == "file_name" else f"{known.name}.pt"
+    (tmp_path / name).write_bytes(upstream_file.read_bytes())
+    found = WeightsFolder(tmp_path).obtain(known, may_fetch=False)
+    assert found.path == tmp_path / f"{known.name}.safetensors"
+
+
+def test_missing_weights_are_told_in_one_line_with_what_helps(tmp_path: Path, known) -> None:
+    with pytest.raises(WeightsUnavailable) as caught:
+        WeightsFolder(tmp_path).obtain(known, may_fetch=False)
+    line = str(caught.value)
+    assert "\n" not in line
+    for told in (known.name, known.file_name, str(tmp_path), "router models fetch", "router models import", known.url):
+        assert told in line
+
+
+def test_a_server_that_fails_is_part_of_the_line(server: Server, tmp_path: Path, known) -> None:
+    with pytest.raises(WeightsUnavailable, match="404"):
+        WeightsFolder(tmp_path, mirror=server.url).obtain(known, may_fetch=True)
+
+
+def test_a_file_with_another_digest_is_not_opened(
+    tmp_path: Path, known, upstream_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "read_tensors", lambda _: pytest.fail("opened"))
+    (tmp_path / known.file_name).write_bytes(upstream_file.read_bytes() + b"\0")
+    with pytest.raises(WeightsUnavailable, match="not opened"):
+        WeightsFolder(tmp_path).obtain(known, may_fetch=False)
+
+
+def test_an_operators_digest_overrules_the_known_one(tmp_path: Path, upstream_file: Path) -> None:
+    published = PUBLISHED["densenet121-res224-all"]
+    (tmp_path / published.file_name).write_bytes(upstream_file.read_bytes())
+    with pytest.raises(WeightsUnavailable, match="SHA-256"):
+        WeightsFolder(tmp_path).obtain(published, may_fetch=False)
+    found = WeightsFolder(tmp_path).obtain(published, may_fetch=False, sha256=_digest(upstream_file))
+    assert found.trust == GIVEN
+
+
+def test_weights_without_a_known_digest_are_trusted_on_first_use_and_then_held_to_it(
+    server: Server, tmp_path: Path, unpinned, upstream_file: Path, network
+) -> None:
+    folder = WeightsFolder(tmp_path, mirror=server.url)
+    server.files[unpinned.file_name] = upstream_file.read_bytes()
+    assert folder.obtain(unpinned, may_fetch=True).trust == FIRST_USE
+    # Another file under the same name, later: the lock still knows what the first one was.
+    torch.save(network.state_dict(), tmp_path / unpinned.file_name)
+    (tmp_path / f"{unpinned.name}.safetensors").unlink()
+    with pytest.raises(WeightsUnavailable, match="SHA-256"):
+        folder.obtain(unpinned, may_fetch=True)
+
+
+def test_a_changed_conversion_is_refused(tmp_path: Path, known, upstream_file: Path) -> None:
+    folder = WeightsFolder(tmp_path)
+    found = folder.take_in(upstream_file, known)
+    data = bytearray(found.path.read_bytes())
+    data[-1] ^= 1
+    found.path.write_bytes(data)
+    with pytest.raises(WeightsUnavailable, match="not the file that was taken in"):
+        folder.obtain(known, may_fetch=False)
+
+
+def test_other_networks_weights_are_refused(tmp_path: Path, known) -> None:
+    torch.save({"classifier.weight": torch.zeros(4, 10)}, tmp_path / "w.pt")
+    other = replace(known, sha256="")
+    with pytest.raises(WeightsUnavailable, match="not the weights of"):
+        WeightsFolder(tmp_path).take_in(tmp_path / "w.pt", other)
+
+
+def test_weights_that_are_not_numbers_are_refused(tmp_path: Path, known) -> None:
+    torch.save({"classifier.weight": torch.full((18, 10), float("nan"))}, tmp_path / "w.pt")
+    with pytest.raises(WeightsUnavailable, match="not a number"):
+        WeightsFolder(tmp_path).take_in(tmp_path / "w.pt", replace(known, sha256=""))
+
+
+def test_a_folder_that_cannot_be_written_is_no_obstacle(
+    tmp_path: Path, known, upstream_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(weights, "_write", read_only)
+    (tmp_path / known.file_name).write_bytes(upstream_file.read_bytes())
+    found = WeightsFolder(tmp_path).obtain(known, may_fetch=False)
+    assert found.path == tmp_path / known.file_name
+    assert found.tensors()["classifier.weight"].shape == (18, 1024)
+
+
+# ---- files that the configuration names
+
+
+def test_a_named_file_is_recognised_by_its_name(tmp_path: Path, upstream_file: Path) -> None:
+    path = tmp_path / "densenet121-res224-nih.pt"
+    path.write_bytes(upstream_file.read_bytes())
+    found = from_file(path)
+    assert (found.name, found.trust) == ("densenet121-res224-nih", FIRST_USE)
+
+
+def test_a_named_file_that_nobody_knows_is_told_so(tmp_path: Path, upstream_file: Path) -> None:
+    with pytest.raises(WeightsUnavailable, match="cannot tell which weights"):
+        from_file(upstream_file)
+    with pytest.raises(WeightsUnavailable, match="no weights file"):
+        from_file(tmp_path / "missing.pt")
+
+
+def test_a_converted_file_can_be_named_elsewhere(tmp_path: Path, known, upstream_file: Path) -> None:
+    converted = WeightsFolder(tmp_path).take_in(upstream_file, known)
+    elsewhere = tmp_path / "mine.safetensors"
+    converted.path.rename(elsewhere)
+    found = from_file(elsewhere, sha256=_digest(elsewhere))
+    assert (found.name, found.points.thresholds) == (known.name, known.op_threshs)
+    with pytest.raises(WeightsUnavailable, match="SHA-256"):
+        from_file(elsewhere, sha256="0" * 64)
+
+
+# ---- router models
+
+
+def test_listing_says_what_is_here(tmp_path: Path, upstream_file: Path) -> None:
+    verify.import_file(upstream_file, tmp_path, name="densenet121-res224-nih")
+    listed = {line.name: line for line in verify.list_weights(tmp_path)}
+    assert set(listed) == set(PUBLISHED)
+    assert [name for name, line in listed.items() if line.here] == ["densenet121-res224-nih"]
+    assert len(listed["densenet121-res224-nih"].labels) == 14
+    assert listed["densenet121-res224-all"].sha256.startswith("56524913")
+
+
+def test_import_names_what_is_wrong(tmp_path: Path, upstream_file: Path) -> None:
+    with pytest.raises(WeightsUnavailable, match="no weights are called"):
+        verify.import_file(upstream_file, tmp_path, name="densenet")
+    with pytest.raises(WeightsUnavailable, match="SHA-256"):
+        verify.import_file(upstream_file, tmp_path, name="densenet121-res224-all")
+
+
+def test_verify_compares_with_what_is_published_and_sees_other_weights(
+    shared_data: Path, tmp_path: Path, upstream_file: Path
+) -> None:
+    ours = verify.import_file(upstream_file, tmp_path, name="densenet121-res224-all", sha256=_digest(upstream_file))
+    found = verify.verify(ours, shared_data / "png")
+    assert {c.image for c in found.comparisons} == {"00000001_000.png", "00027426_000.png"}
+    assert found.missing_images == ("16747_3_1.jpg",)
+    assert found.agrees is False  # random weights: that they disagree is what shows that something is compared
+
+
+def test_verify_agrees_with_outputs_made_by_upstreams_own_chain(
+    shared_data: Path, tmp_path: Path, network, upstream_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    xrv = pytest.importorskip("torchxrayvision")
+    image = shared_data / "png/nih_xrv512/00000001_000.png"
+    published = PUBLISHED["densenet121-res224-all"]
+    x = xrv.utils.load_image(str(image))
+    x = xrv.datasets.XRayResizer(224)(xrv.datasets.XRayCenterCrop()(x))
+    network.eval()
+    with torch.inference_mode():
+        raw = torch.sigmoid(network(torch.from_numpy(x)[None]))
+        theirs = xrv.models.op_norm(raw, torch.tensor(published.op_threshs))[0]
+    pair = {
+        "image": image.name,
+        "sha256": _digest(image),
+        "weights": published.name,
+        "tolerance": 1e-4,
+        "source": "here",
+        "outputs": dict(zip(published.labels, theirs.tolist(), strict=True)),
+    }
+    monkeypatch.setattr(verify, "_OUTPUTS", tmp_path / "pairs.json")
+    (tmp_path / "pairs.json").write_text(json.dumps({"pairs": [pair]}))
+    ours = verify.import_file(upstream_file, tmp_path, name=published.name, sha256=_digest(upstream_file))
+    found = verify.verify(ours, image.parent)
+    assert found.agrees
+    assert found.comparisons[0].compared == 18
+
+
+@pytest.mark.parametrize("name", ["16747_3_1.jpg", "00000001_000.png", "00027426_000.png"])
+def test_image_files_become_the_published_input(shared_data: Path, name: str) -> None:
+    paths = [p for p in (shared_data / "png").rglob(name) if p.parent.name == "nih_xrv512" or name.endswith("jpg")]
+    if not paths:
+        pytest.skip(f"{name} is not here")
+    expected = np.load(shared_data / "published_preproc_reference.npz")[name]
+    np.testing.assert_allclose(verify.image_input(paths[0], 224), expected, atol=5e-3)
