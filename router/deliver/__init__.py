@@ -1,1 +1,1 @@
-"""From the spool to the destinations."""
+"""Sending: originals and results to their destinations, kept and retried until they are there."""

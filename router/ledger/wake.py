@@ -21,7 +21,7 @@ from router.ledger.writer import Lane
 LOOK_S = 0.25
 #: PostgreSQL: bursts of commits share one NOTIFY. Inside the transaction it would end PostgreSQL's own group commit.
 NOTIFY_AT_MOST_EVERY_S = 0.01
-_LISTEN_S = 1.0
+_LISTEN_S = 0.25
 _CHANNEL = "router_ledger"
 
 

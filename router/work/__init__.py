@@ -1,1 +1,1 @@
-"""Claim, run, settle; and what keeps that going."""
+"""What keeps the node working: workers, the janitor, the classify child's keeper."""

@@ -1,0 +1,207 @@
+"""Storage SCU: sends instances to a DICOM node by C-STORE, untouched and in the transfer syntax they came in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated
+
+from pydantic import Field
+from pydicom.uid import UID
+
+from router.core.ports import Delivered, Delivery
+from router.deliver.answers import outcome_of
+from router.deliver.association import CONTEXT_COUNT_MAX, Address, Association, Context
+from router.deliver.command import VERIFICATION
+from router.deliver.intact import intact
+from router.errors import (
+    AssociationBroke,
+    AssociationRejected,
+    NoAcceptedContext,
+    PeerUnreachable,
+    RouterError,
+    SpoolDamaged,
+)
+from router.settings import AETitle, Port, Seconds, Table
+
+_IMPLICIT = "1.2.840.10008.1.2"
+
+Settled = Callable[[int, Delivered | Exception], None]
+
+
+class DicomDestination:
+    """Plug point `router.destinations`, type "dicom". Any number of threads may send at once, each by its own association."""
+
+    class Settings(Table):
+        """[destinations.NAME] with type = "dicom"."""
+
+        ae_title: AETitle
+        """Called AE title."""
+        host: Annotated[str, Field(min_length=1)]
+        port: Port
+        calling_ae_title: AETitle | None = None
+        """None: node.ae_title."""
+        connect_timeout_s: Seconds = 10
+        response_timeout_s: Seconds = 60
+        """For each answer, and for the peer to take each 128 KiB."""
+        keep_open_s: Annotated[float, Field(ge=0, le=60, strict=False)] = 1
+        """An association without work is kept this long: instances that come one by one share it."""
+
+    def __init__(self, *, name: str, settings: Settings, node_ae_title: str) -> None:
+        self.name = name
+        self._address = Address(
+            ae_title=settings.ae_title,
+            host=settings.host,
+            port=settings.port,
+            calling_ae_title=settings.calling_ae_title or node_ae_title,
+            connect_timeout_s=settings.connect_timeout_s,
+            response_timeout_s=settings.response_timeout_s,
+        )
+        self._keep_open_s = settings.keep_open_s
+        self._parked: list[tuple[Association, threading.Timer]] = []
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def send(self, deliveries: Sequence[Delivery], settled: Settled) -> None:
+        """Sends in order, and calls `settled` once for each as soon as its answer is known. See core.ports.Destination."""
+        for chunk in _chunks(deliveries):
+            gone = self._send_chunk(chunk, settled)
+            if gone is not None:
+                first, problem = gone
+                for index in range(first, len(deliveries)):
+                    settled(index, _again(problem))
+                return
+
+    def echo(self) -> None:
+        """Raises PeerUnreachable or AssociationRejected with a diagnosis; returns when the peer is well."""
+        context = (VERIFICATION, _IMPLICIT)
+        association = Association(self._address, [context])
+        try:
+            # A peer that takes associations but no C-ECHO is well enough.
+            if context in association.accepted:
+                association.echo(context_id=association.accepted[context])
+        except PeerUnreachable:
+            association.abort()
+            raise
+        association.release()
+
+    def close(self) -> None:
+        """Releases the associations that wait for work."""
+        with self._lock:
+            self._closed = True
+            parked, self._parked = self._parked, []
+        for association, timer in parked:
+            timer.cancel()
+            association.release()
+
+    def _send_chunk(
+        self, chunk: Sequence[tuple[int, Delivery]], settled: Settled
+    ) -> tuple[int, PeerUnreachable | AssociationRejected] | None:
+        """None, or from which index on nothing can be sent, and why."""
+        contexts = list(dict.fromkeys(_context(delivery) for _, delivery in chunk))
+        position = 0
+        association = self._take_parked(contexts)
+        proven = association is None
+        try:
+            association = association or Association(self._address, contexts)
+            while position < len(chunk):
+                index, delivery = chunk[position]
+                try:
+                    outcome = self._store(association, delivery)
+                except PeerUnreachable as error:
+                    association.abort()
+                    if proven:
+                        settled(index, AssociationBroke(str(error)))
+                        return index + 1, error
+                    # The peer gave a parked association up just now. C-STORE is idempotent: a new one will tell.
+                    proven = True
+                    association = Association(self._address, contexts)
+                    continue
+                settled(index, outcome)
+                proven = True
+                position += 1
+        except (PeerUnreachable, AssociationRejected) as error:
+            return chunk[position][0], error
+        self._park(association)
+        return None
+
+    def _store(self, association: Association, delivery: Delivery) -> Delivered | RouterError:
+        instance = delivery.instance
+        context_id = association.accepted.get(_context(delivery))
+        if context_id is None:
+            return NoAcceptedContext(
+                f"{self._address.ae_title} does not take {UID(instance.sop_class_uid).name}"
+                f" in {UID(instance.transfer_syntax_uid).name}"
+            )
+        try:
+            with intact(delivery) as data_set:
+                response = association.store(
+                    context_id=context_id,
+                    sop_class_uid=instance.sop_class_uid,
+                    sop_instance_uid=instance.sop_instance_uid,
+                    data_set=data_set,
+                )
+        except SpoolDamaged as error:
+            return error
+        return outcome_of(response, peer=self._address.ae_title)
+
+    # ---- associations that wait for work
+
+    def _take_parked(self, contexts: Sequence[Context]) -> Association | None:
+        """One that can carry all of `contexts`. One that cannot makes room: peers limit how many we may have."""
+        while True:
+            with self._lock:
+                if not self._parked:
+                    return None
+                fitting = [p for p in self._parked if all(context in p[0].accepted for context in contexts)]
+                chosen = (fitting or self._parked)[0]
+                self._parked.remove(chosen)
+            association, timer = chosen
+            timer.cancel()
+            if fitting and association.alive():
+                return association
+            association.release()
+            if not fitting:
+                return None
+
+    def _park(self, association: Association) -> None:
+        with self._lock:
+            keep = self._keep_open_s > 0 and not self._closed and bool(association.accepted)
+            if keep:
+                timer = threading.Timer(self._keep_open_s, self._release_parked, args=(association,))
+                timer.daemon = True
+                self._parked.append((association, timer))
+                timer.start()
+        if not keep:
+            association.release()
+
+    def _release_parked(self, association: Association) -> None:
+        with self._lock:
+            mine = [parked for parked in self._parked if parked[0] is association]
+            for parked in mine:
+                self._parked.remove(parked)
+        if mine:
+            association.release()
+
+
+def _again(problem: PeerUnreachable | AssociationRejected) -> PeerUnreachable | AssociationRejected:
+    """An error of its own for each delivery."""
+    return type(problem)(str(problem))
+
+
+def _context(delivery: Delivery) -> Context:
+    return delivery.instance.sop_class_uid, delivery.instance.transfer_syntax_uid
+
+
+def _chunks(deliveries: Sequence[Delivery]) -> Iterator[list[tuple[int, Delivery]]]:
+    """In order; each needs no more presentation contexts than one association can have."""
+    chunk: list[tuple[int, Delivery]] = []
+    contexts: set[Context] = set()
+    for index, delivery in enumerate(deliveries):
+        if _context(delivery) not in contexts and len(contexts) == CONTEXT_COUNT_MAX:
+            yield chunk
+            chunk, contexts = [], set()
+        contexts.add(_context(delivery))
+        chunk.append((index, delivery))
+    if chunk:
+        yield chunk

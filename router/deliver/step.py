@@ -1,0 +1,275 @@
+"""The deliver lane of one destination: what is claimed is sent, and every outcome is settled in the ledger at once.
+
+All workers of a lane share one `DeliverStep`, which is also their gate: while the destination is down nobody claims but
+one probe, so that a dead destination costs no attempts, no log lines and no work.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from router.core.ports import Clock, Delivered, Delivery, Destination, Ledger, Spool, Task
+from router.core.retry import RetryPolicy
+from router.deliver.breaker import Breaker, BreakerState
+from router.errors import (
+    AssociationBroke,
+    AssociationRejected,
+    LeaseLost,
+    NoAcceptedContext,
+    PeerBusy,
+    PeerRefused,
+    PeerUnreachable,
+    PermanentError,
+    RouterError,
+    SpoolDamaged,
+)
+from router.observe.log import emit
+
+#: An instance that fails this often while others pass is itself the reason (Orthanc answers 0xA700 to one without PatientID).
+SUSPECT_ATTEMPTS = 5
+#: So many refusals for want of resources in a row, and the destination is left alone for a while.
+BUSY_RUN_MAX = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneHealth:
+    """For pages and people."""
+
+    up: bool
+    since: datetime | None
+    """When it went down; None while it is up."""
+    reason: str
+
+
+class DeliverStep:
+    """`core.ports.Step` for TaskKind.DELIVER and one destination. Any number of worker threads may share it."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        destination: Destination,
+        ledger: Ledger,
+        spool: Spool,
+        clock: Clock,
+        policy: RetryPolicy,
+        batch_max: int = 32,
+        probe_first_s: float = 1.0,
+        probe_cap_s: float = 30.0,
+        jitter: Callable[[], float] = random.random,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self._destination = destination
+        self._ledger = ledger
+        self._spool = spool
+        self._clock = clock
+        self._policy = policy
+        self._batch_max = batch_max
+        self._jitter = jitter
+        self._monotonic = monotonic
+        self._changed = threading.Condition()
+        self._breaker = Breaker(first_s=min(probe_first_s, probe_cap_s), cap_s=probe_cap_s)
+        self._probe: int | None = None
+        self._down_since: datetime | None = None
+        self._reason = ""
+        self._interrupts = 0
+        self._busy_run = 0
+        self._passed_count = 0
+        self._passed_at_failure: dict[int, int] = {}
+
+    # ---- the gate (work.worker.Gate)
+
+    def enter(self, *, timeout_s: float) -> int:
+        """How many tasks the caller may claim: a batch, one as the probe, or 0 when the time is over. `leave` must follow."""
+        end = time.monotonic() + timeout_s
+        with self._changed:
+            interrupts = self._interrupts
+            while True:
+                now = self._monotonic()
+                if self._breaker.may_try(now):
+                    if self._breaker.state is BreakerState.PROBING:
+                        self._probe = threading.get_ident()
+                        return 1
+                    return self._batch_max
+                left_s = end - time.monotonic()
+                if left_s <= 0 or self._interrupts != interrupts:
+                    return 0
+                open_s = self._breaker.retry_at - now if self._breaker.state is BreakerState.OPEN else left_s
+                self._changed.wait(max(0.001, min(left_s, open_s)))
+
+    def leave(self) -> None:
+        """The caller has settled what it claimed, or found nothing to claim."""
+        with self._changed:
+            if self._probe == threading.get_ident():
+                self._probe = None
+                self._breaker.unresolved(self._monotonic())
+                self._changed.notify_all()
+
+    def interrupt(self) -> None:
+        """Ends every `enter` that waits."""
+        with self._changed:
+            self._interrupts += 1
+            self._changed.notify_all()
+
+    def health(self) -> LaneHealth:
+        """How the destination stands."""
+        with self._changed:
+            return LaneHealth(up=self._down_since is None, since=self._down_since, reason=self._reason)
+
+    # ---- core.ports.Step
+
+    def run(self, tasks: Sequence[Task]) -> None:
+        """Sends all of them on as few associations as possible and settles each as soon as its answer is known."""
+        ready: list[Task] = []
+        deliveries: list[Delivery] = []
+        failures: list[Exception] = []
+
+        def settle(task: Task, outcome: Delivered | Exception) -> None:
+            try:
+                self._settle(task, outcome)
+            except LeaseLost:
+                emit("task.lease_lost", level=logging.WARNING, task_id=task.task_id, kind=task.kind, target=task.target)
+            except Exception as error:  # noqa: BLE001 - a destination must go on; raised again below
+                failures.append(error)
+
+        for task in tasks:
+            try:
+                delivery = Delivery(instance=task.instance, path=self._spool.path(task.instance.spool_key))
+            except SpoolDamaged as error:
+                settle(task, error)
+            else:
+                ready.append(task)
+                deliveries.append(delivery)
+        if deliveries:
+            self._destination.send(deliveries, lambda index, outcome: settle(ready[index], outcome))
+        if failures:
+            raise failures[0]
+
+    def _settle(self, task: Task, outcome: Delivered | Exception) -> None:
+        match outcome:
+            case Delivered():
+                self._answered()
+                self._passed(task)
+                self._ledger.complete(task, note=outcome.note)
+                self._tell("deliver.done", task, note=outcome.note)
+            case AssociationBroke():
+                self._went_down(outcome, lengthens=False)
+                self._try_again(task, outcome, at_least_s=2 * self._breaker.cap_s if task.attempts > 1 else 0)
+            case PeerUnreachable() | AssociationRejected():
+                self._went_down(outcome)
+                self._ledger.release(task, at=self._clock.now(), reason=str(outcome))
+            case PeerBusy():
+                self._refused_for_want_of_resources(outcome)
+                self._try_again(task, outcome)
+            case SpoolDamaged():
+                emit(
+                    "spool.damaged",
+                    level=logging.ERROR,
+                    sop_instance_uid=task.instance.sop_instance_uid,
+                    reason=str(outcome),
+                )
+                self._fail(task, outcome)
+            case PermanentError():
+                if isinstance(outcome, PeerRefused | NoAcceptedContext):
+                    self._answered()
+                self._fail(task, outcome)
+            case _:
+                self._try_again(task, outcome)
+
+    def _try_again(self, task: Task, error: Exception, *, at_least_s: float = 0) -> None:
+        if self._suspect(task, error):
+            verdict = PermanentError(
+                f"{_text(error)}; this happened {task.attempts} times while other instances passed:"
+                " something in this instance must be the reason"
+            )
+            self._fail(task, verdict)
+            return
+        now = self._clock.now()
+        at = self._policy.next_attempt_at(now=now, attempts=task.attempts, error=error, jitter=self._jitter())
+        if at is None:
+            self._fail(task, error)
+            return
+        at = max(at, now + timedelta(seconds=at_least_s))
+        self._ledger.defer(task, error=_text(error), at=at)
+        self._tell(
+            "deliver.deferred", task, level=logging.WARNING, reason=_reason(error), next_attempt_at=at.isoformat()
+        )
+
+    def _fail(self, task: Task, error: Exception) -> None:
+        with self._changed:
+            self._passed_at_failure.pop(task.task_id, None)
+        self._ledger.defer(task, error=_text(error), at=None)
+        self._tell("deliver.failed", task, level=logging.ERROR, reason=_reason(error))
+
+    def _tell(self, event: str, task: Task, *, level: int = logging.INFO, **fields: Any) -> None:
+        emit(
+            event,
+            level=level,
+            destination=self.name,
+            sop_instance_uid=task.instance.sop_instance_uid,
+            instance_kind=task.instance.kind,
+            attempt=task.attempts,
+            **fields,
+        )
+
+    # ---- what the outcomes say about the destination
+
+    def _suspect(self, task: Task, error: Exception) -> bool:
+        """True when this instance keeps failing while others pass."""
+        if not isinstance(error, PeerBusy | AssociationBroke):
+            return False
+        with self._changed:
+            others_passed = self._passed_count > self._passed_at_failure.get(task.task_id, self._passed_count)
+            self._passed_at_failure[task.task_id] = self._passed_count
+        return task.attempts >= SUSPECT_ATTEMPTS and others_passed
+
+    def _passed(self, task: Task) -> None:
+        with self._changed:
+            self._passed_count += 1
+            self._busy_run = 0
+            self._passed_at_failure.pop(task.task_id, None)
+
+    def _refused_for_want_of_resources(self, error: PeerBusy) -> None:
+        with self._changed:
+            self._busy_run += 1
+            enough = self._busy_run >= BUSY_RUN_MAX
+        if enough:
+            self._went_down(error)
+        else:
+            self._answered()
+
+    def _answered(self) -> None:
+        with self._changed:
+            news = self._breaker.succeeded()
+            self._down_since, self._reason = None, ""
+            if news:
+                self._changed.notify_all()
+        if news:
+            emit("destination.up", destination=self.name)
+
+    def _went_down(self, error: Exception, *, lengthens: bool = True) -> None:
+        with self._changed:
+            news = self._breaker.failed(self._monotonic(), jitter=self._jitter(), lengthens=lengthens)
+            self._reason = _reason(error)
+            self._down_since = self._down_since or self._clock.now()
+            self._changed.notify_all()
+        if news:
+            emit("destination.down", level=logging.WARNING, destination=self.name, reason=_reason(error))
+
+
+def _reason(error: Exception) -> str:
+    """In plain English and fit for the log: the text of an exception that is none of ours may quote an element."""
+    return str(error) if isinstance(error, RouterError) else f"unexpected {type(error).__name__}"
+
+
+def _text(error: Exception) -> str:
+    """For the ledger, which may hold what the log may not: with the peer's own words."""
+    return "; ".join([_reason(error), *getattr(error, "__notes__", [])])

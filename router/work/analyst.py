@@ -1,0 +1,245 @@
+"""The parent's handle of the classify child: starts it, asks it, and kills it when it crashes, hangs or talks nonsense."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TypeVar
+
+from router.core.childproto import (
+    HEADER_BYTE_COUNT_MAX,
+    ProtocolError,
+    Request,
+    decode_reply,
+    encode_request,
+    result_byte_counts,
+    start_problem,
+)
+from router.core.instance import SopInstance
+from router.core.ports import Analysis
+from router.errors import ChildDied
+from router.observe.log import emit
+
+T = TypeVar("T")
+START_LIMIT_S = 60.0
+#: Pauses after a child that died at start: a missing library is not mended by starting again a hundred times a second.
+START_FIRST_PAUSE_S, START_PAUSE_CAP_S = 1.0, 60.0
+_CLOSE_LIMIT_S = 2.0
+#: Ends of a child in words.
+_SIGNALS = {
+    signal.SIGKILL: "was killed (SIGKILL), perhaps for want of memory",
+    signal.SIGSEGV: "crashed (SIGSEGV)",
+    signal.SIGABRT: "crashed (SIGABRT)",
+    signal.SIGBUS: "crashed (SIGBUS)",
+}
+
+
+class ChildAnalyst:
+    """`core.ports.Analyst` by a child process of its own, which is started when it is needed. One image at a time."""
+
+    def __init__(
+        self,
+        *,
+        command: Sequence[str],
+        arguments: Sequence[str] = (),
+        time_limit_s: float,
+        start_limit_s: float = START_LIMIT_S,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """The child is started as COMMAND FD ARGUMENTS, with its end of a socket pair as file descriptor FD."""
+        self._command = tuple(command)
+        self._arguments = tuple(arguments)
+        self._time_limit_s = time_limit_s
+        self._start_limit_s = start_limit_s
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._child: _Child | None = None
+        self._start_failures = 0
+        self._no_start_before = 0.0
+        self._start_problem = ""
+
+    def start(self) -> None:
+        """Starts the child and returns when it is ready. Raises ChildDied with its reason."""
+        with self._lock:
+            self._running()
+
+    def analyse(self, classifier: str, instance: SopInstance, path: Path, results: Sequence[str]) -> Analysis:
+        """What the child makes of one image. Raises ChildDied; then the child is a new one by the next call."""
+        request = Request(classifier=classifier, instance=instance, path=path, results=tuple(results))
+        with self._lock:
+            child = self._running()
+            try:
+                return child.ask(encode_request(request), time_limit_s=self._time_limit_s)
+            except ChildDied as error:
+                self._child = None
+                emit(
+                    "classify.child_died",
+                    level=logging.ERROR,
+                    reason=str(error),
+                    classifier=classifier,
+                    sop_instance_uid=instance.sop_instance_uid,
+                )
+                raise
+
+    def close(self) -> None:
+        """Ends the child, after the image that it is at."""
+        with self._lock:
+            child, self._child = self._child, None
+        if child is not None:
+            child.close()
+
+    def _running(self) -> _Child:
+        if self._child is not None and self._child.alive():
+            return self._child
+        if self._child is not None:  # died while it had nothing to do
+            emit("classify.child_died", level=logging.ERROR, reason=self._child.end())
+            self._child = None
+        now = self._monotonic()
+        if now < self._no_start_before:
+            raise ChildDied(
+                f"{self._start_problem}; it is started again in {self._no_start_before - now:.0f} s at the earliest"
+            )
+        child = _Child(self._command, self._arguments)
+        try:
+            child.greet(self._start_limit_s)
+        except ChildDied as error:
+            pause_s = min(START_PAUSE_CAP_S, START_FIRST_PAUSE_S * 2.0 ** min(self._start_failures, 16))
+            self._start_failures += 1
+            self._start_problem = str(error)
+            self._no_start_before = self._monotonic() + pause_s
+            emit("classify.child_died", level=logging.ERROR, reason=str(error))
+            raise
+        self._start_failures = 0
+        self._child = child
+        emit("classify.child_started", pid=child.pid)
+        return child
+
+
+class _Child:
+    """One process and our end of its socket. After ChildDied it is dead and reaped."""
+
+    def __init__(self, command: Sequence[str], arguments: Sequence[str]) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            fd = theirs.fileno()
+            try:
+                self._process = subprocess.Popen(
+                    [*command, str(fd), *arguments],
+                    pass_fds=(fd,),
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,  # a group of its own, so that whatever it starts dies with it
+                )
+            except OSError as error:
+                ours.close()
+                raise ChildDied(f"the classify child cannot be started: {error.strerror}") from error
+        self._socket = ours
+        self._connection: Connection[bytes, bytes] = Connection(os.dup(ours.fileno()))
+        self._too_late = False
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def greet(self, limit_s: float) -> None:
+        """Returns when the child has said that it is ready."""
+
+        def listen() -> None:
+            if problem := start_problem(self._connection.recv_bytes(HEADER_BYTE_COUNT_MAX)):
+                raise ChildDied(f"the classify child cannot start: {problem}")
+
+        self._within(limit_s, "start", listen)
+
+    def ask(self, request: bytes, *, time_limit_s: float) -> Analysis:
+        """One question, one answer."""
+
+        def converse() -> Analysis:
+            self._connection.send_bytes(request)
+            header = self._connection.recv_bytes(HEADER_BYTE_COUNT_MAX)
+            # A frame of another length than announced is refused before or after it is read.
+            frames = [self._connection.recv_bytes(max(1, count)) for count in result_byte_counts(header)]
+            return decode_reply(header, frames)
+
+        return self._within(time_limit_s, "answer", converse)
+
+    def close(self) -> None:
+        """Lets it end by itself, then sees that it has."""
+        self._hang_up()
+        try:
+            self._process.wait(_CLOSE_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self._kill()
+
+    def end(self) -> str:
+        """Kills it if need be; how it ended, in words."""
+        self._kill()
+        self._hang_up()
+        code = self._process.returncode
+        if code < 0:
+            name = signal.Signals(-code).name if -code in signal.valid_signals() else str(-code)
+            return f"the classify child {_SIGNALS.get(signal.Signals(-code), f'was ended by {name}')}"
+        return f"the classify child ended with exit code {code}"
+
+    def _within(self, limit_s: float, what: str, conversation: Callable[[], T]) -> T:
+        """Runs it against the clock. Killing ends every read and write that waits for the child, at whichever byte."""
+        self._too_late = False
+        watchdog = threading.Timer(limit_s, self._expire)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            return conversation()
+        except (EOFError, OSError) as error:
+            if isinstance(error, OSError) and "bad message length" in str(error):
+                self.end()
+                raise ChildDied("the classify child answered more than is allowed and was killed") from error
+            # The socket closes before the process is gone; what it died of is known once it is reaped.
+            self._reap()
+            ended = self.end()
+            if self._too_late:
+                raise ChildDied(f"the classify child did not {what} within {limit_s:g} s and was killed") from error
+            raise ChildDied(ended) from error
+        except ProtocolError as error:
+            self.end()
+            raise ChildDied(f"the classify child talked nonsense and was killed: {error}") from error
+        except ChildDied:
+            self.end()
+            raise
+        finally:
+            watchdog.cancel()
+            watchdog.join()
+
+    def _expire(self) -> None:
+        self._too_late = True
+        self._kill()
+        # Something that it started may still hold the other end.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _hang_up(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._connection.close()
+
+    def _reap(self) -> None:
+        try:
+            self._process.wait(_CLOSE_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self._kill()
+
+    def _kill(self) -> None:
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
