@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -95,7 +96,7 @@ def check(config: Path, with_echo: bool) -> None:
     """Validate the configuration file; with --echo ask every destination whether it is there."""
     settings = load(config)
     _OUT.print(f"{config}: configuration is valid", markup=False, highlight=False)
-    table = Table("what", "name", "kind", "details")
+    table = _table("what", "name", "kind", "details")
     for name, classifier in settings.classifiers.items():
         table.add_row("classifier", name, classifier.type, _options(classifier.options))
     for name, destination in settings.destinations.items():
@@ -146,7 +147,7 @@ def send(paths: Sequence[Path], destination: str, config: Path, as_json: bool) -
                 _OUT.print(
                     f"{row['status']}: {row['name']}: {row['note']}", markup=False, highlight=False, soft_wrap=True
                 )
-        table = Table("status", "instances")
+        table = _table("status", "instances")
         for status in ("sent", "failed", "skipped"):
             table.add_row(status, str(sum(row["status"] == status for row in rows)))
         _OUT.print(table)
@@ -168,7 +169,7 @@ def queue(config: Path, as_json: bool) -> None:
             json.dumps({"lanes": [_plain(lane) for lane in lanes], "failed": [_plain(t) for t in failed]}, indent=2)
         )
         return
-    table = Table("kind", "target", "ready", "in work", "retry", "failed", "done", "oldest owed came")
+    table = _table("kind", "target", "ready", "in work", "retry", "failed", "done", "oldest owed came")
     for lane in lanes:
         counts = [str(lane.counts.get(state, 0)) for state in ("ready", "leased", "retry", "failed", "done")]
         oldest = "" if lane.oldest_at is None else f"{(datetime.now(UTC) - lane.oldest_at).total_seconds():.0f} s ago"
@@ -207,12 +208,20 @@ def trace(uid: str, config: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_plain(entry) for entry in entries], indent=2))
     elif entries:
-        table = Table("time (UTC)", "what", "object", "target", "attempt", "details")
+        objects = dict.fromkeys((entry.instance_kind, entry.sop_instance_uid, entry.sha256) for entry in entries)
+        for kind, sop_instance_uid, sha256 in objects:
+            line = f"{kind:9} {sop_instance_uid}  SHA-256 {sha256[:16]}…"
+            _OUT.print(line, markup=False, highlight=False, soft_wrap=True)
+        table = _table("time (UTC)", "what", "object", "target", "try", "details")
+        table.columns[0].no_wrap = True
+        day = None
         for entry in entries:
-            at = entry.at.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
-            attempt = str(entry.attempt or "")
+            at = entry.at.strftime("%H:%M:%S.%f")[:-3]
+            if day != entry.at.date():
+                day = entry.at.date()
+                at = f"{day}\n{at}"
             what = entry.what.replace("_", " ")
-            table.add_row(at, what, entry.instance_kind, entry.target, attempt, entry.detail)
+            table.add_row(at, what, entry.instance_kind, entry.target, str(entry.attempt or ""), entry.detail)
         _OUT.print(table)
     else:
         _ERR.print(f"The ledger knows no SOP instance or study {uid}", markup=False, highlight=False)
@@ -274,6 +283,103 @@ def classify(files: Sequence[Path], classifier: str | None, config: Path, as_jso
             _OUT.print(f"  {finding['score']:6.3f}  {mark:8} {finding['label']}", markup=False, highlight=False)
 
 
+_folder = click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("var/weights"),
+    show_default=True,
+    help="Where weights are kept: the setting `folder` of a classifier.",
+)
+
+
+@cli.group()
+def models() -> None:
+    """Weights of TorchXRayVision's classifiers: list, fetch, verify, import."""
+
+
+@models.command("list")
+@_folder
+@_json
+def models_list(folder: Path, as_json: bool) -> None:
+    """The weights the router knows, and which of them are here."""
+    from router.classify.verify import list_weights
+
+    listed = list_weights(folder)
+    if as_json:
+        click.echo(json.dumps([_plain(item) for item in listed], indent=2))
+        return
+    table = _table("name", "labels", "here", "SHA-256", "known from")
+    for item in listed:
+        here = f"no: {item.problem}" if item.problem else "yes" if item.here else "no"
+        table.add_row(item.name, str(len(item.labels)), here, item.sha256[:16], item.trust)
+    _OUT.print(table)
+
+
+@models.command("fetch")
+@click.argument("name")
+@_folder
+@click.option("--mirror", default="", help="An http(s) address under which upstream's files lie.")
+@click.option("--sha256", default="", help="Of the file as published, when you know better than the router.")
+def models_fetch(name: str, folder: Path, mirror: str, sha256: str) -> None:
+    """Download weights, check their SHA-256, convert them once to safetensors."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    from router.classify.verify import fetch
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=_ERR) as bars:
+        bar = bars.add_task(name, total=None)
+        weights = fetch(
+            name,
+            folder,
+            mirror=mirror,
+            sha256=sha256,
+            progress=lambda done, total: bars.update(bar, completed=done, total=total),
+        )
+    _OUT.print(
+        f"{weights.path}: SHA-256 {weights.sha256} ({weights.trust})", markup=False, highlight=False, soft_wrap=True
+    )
+
+
+@models.command("import")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@_folder
+@click.option("--name", default="", help="Which weights it holds, when neither file name nor digest says.")
+@click.option("--sha256", default="", help="Of the file, as told by whoever you have it from.")
+def models_import(file: Path, folder: Path, name: str, sha256: str) -> None:
+    """Take in a weights file that somebody brought: for machines without internet."""
+    from router.classify.verify import import_file
+
+    weights = import_file(file, folder, name=name, sha256=sha256)
+    _OUT.print(f"{weights.path}: {weights.name} ({weights.trust})", markup=False, highlight=False, soft_wrap=True)
+
+
+@models.command("verify")
+@click.argument("name")
+@_folder
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    required=True,
+    help="A folder with upstream's sample images.",
+)
+def models_verify(name: str, folder: Path, images: Path) -> None:
+    """Compare our outputs with those that upstream published for its sample images."""
+    from router.classify.verify import published, verify
+    from router.classify.weights import WeightsFolder
+
+    weights = WeightsFolder(folder).obtain(published(name), may_fetch=False)
+    verification = verify(weights, images)
+    table = _table("image", "labels", "largest difference", "at", "verdict")
+    for item in verification.comparisons:
+        verdict = "agrees" if item.agrees else "DIFFERS"
+        table.add_row(item.image, str(item.compared), f"{item.difference_max:.2e}", item.label, verdict)
+    _OUT.print(table)
+    for image in verification.missing_images:
+        _OUT.print(f"not at hand: {image}", markup=False, highlight=False)
+    sys.exit(0 if verification.agrees else 1)
+
+
 # ---- shared by the commands
 
 
@@ -301,6 +407,13 @@ def _echo_one(settings: Settings, destination: str) -> bool:
         return False
     _OUT.print(f"{destination}: answers", style="green", markup=False, highlight=False)
     return True
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
 
 
 def _options(options: Any) -> str:
