@@ -10,9 +10,8 @@ Sources: PS3.5 6.2 (lengths and characters of each VR), PS3.3 C.7.1.1, C.7.2.1, 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
@@ -22,6 +21,7 @@ from pydicom.filewriter import write_data_element
 from router.core.admission import UID_LENGTH_MAX
 from router.errors import NotReportable
 from router.report.charset import decoded, encoded, settled_terms
+from router.report.repair import REPAIRS
 
 #: Copied as stored, even when not valid; with the most characters that are valid.
 IDENTITY: Mapping[str, int] = {"PatientID": 64, "PatientName": 64, "IssuerOfPatientID": 64, "AccessionNumber": 16}
@@ -38,12 +38,9 @@ _TYPE_2 = (
     "StudyDate",
     "StudyTime",
 )
-_SEX = {"M": "M", "F": "F", "O": "O", "MALE": "M", "FEMALE": "F", "W": "F", "OTHER": "O"}
 #: An element of explicit VR with a 16-bit length cannot hold more (PS3.5 7.1.2).
 _VALUE_BYTE_COUNT_MAX = 0xFFFE
 _VALID_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
-_VALID_AGE = re.compile(r"\d{3}[DWMY]")
-_VALID_OFFSET = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +95,7 @@ def context_of(source: Any, *, sop_class_uid: str = "") -> Context:
     for keyword, length_max in _TEXTS.items():
         header[keyword] = _text(keyword, raw[keyword], terms, length_max, repairs)
     header["ReferringPhysicianName"] = _physician(raw["ReferringPhysicianName"], terms, repairs)
-    for keyword, repair in _REPAIRED.items():
+    for keyword, repair in REPAIRS.items():
         value = _plain(source, keyword)
         fixed = repair(value)
         if fixed is None:
@@ -173,6 +170,8 @@ def _uid(source: Any, keyword: str, fallback: str, repairs: list[str]) -> str:
         raise NotReportable(f"{keyword} is missing")
     if "\\" in text:
         raise NotReportable(f"{keyword} has {text.count(chr(92)) + 1} values")
+    if not (text.isascii() and text.isprintable()):
+        raise NotReportable(f"{keyword} is not text that can be referred to")
     if len(text) > UID_LENGTH_MAX or not _VALID_UID.fullmatch(text):
         # The image is filed under this very text; a corrected one would name another study.
         repairs.append(f"inherited: {keyword} is not a valid UID")
@@ -225,50 +224,8 @@ def _valid_name(text: str | None, length_max: int) -> bool:
     return len(groups) <= 3 and all(_valid_text(group, length_max) and group.count("^") <= 4 for group in groups)
 
 
-def _date(text: str) -> str | None:
-    digits = re.sub(r"[.\-/]", "", text)
-    if not digits:
-        return ""
-    if not re.fullmatch(r"[0-9]{8}", digits):
-        return None
-    try:
-        date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))
-    except ValueError:
-        return None
-    return digits
-
-
-def _time(text: str) -> str | None:
-    if not text:
-        return ""
-    match = re.fullmatch(r"([01]\d|2[0-3])(?:([0-5]\d)(?:([0-5]\d|60)(\.\d{1,6})?\d*)?)?", text.replace(":", ""), re.A)
-    return "".join(part or "" for part in match.groups()) if match else None
-
-
-def _sex(text: str) -> str | None:
-    if text.upper() in ("U", "UNKNOWN"):
-        return ""
-    return _SEX.get(text.upper()) if text else ""
-
-
-def _age(text: str) -> str | None:
-    return text if not text or _VALID_AGE.fullmatch(text) else None
-
-
-def _offset(text: str) -> str | None:
-    return text if not text or _VALID_OFFSET.fullmatch(text) else None
-
-
-_REPAIRED: Mapping[str, Callable[[str], str | None]] = {
-    "PatientBirthDate": _date,
-    "PatientSex": _sex,
-    "PatientAge": _age,
-    "StudyDate": _date,
-    "StudyTime": _time,
-    "TimezoneOffsetFromUTC": _offset,
-}
 #: Every keyword that a context's header can hold.
-COPIED = ("SpecificCharacterSet", "StudyInstanceUID", *IDENTITY, *_TEXTS, "ReferringPhysicianName", *_REPAIRED)
+COPIED = ("SpecificCharacterSet", "StudyInstanceUID", *IDENTITY, *_TEXTS, "ReferringPhysicianName", *REPAIRS)
 
 
 def _number(source: Any, keyword: str) -> int | None:

@@ -7,15 +7,10 @@ Sources: PS3.3 A.35.13 (Comprehensive 3D SR), C.17; PS3.16 TID 1500, TID 1501, T
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from pydicom import Dataset
-from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataset import FileMetaDataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_data_element, write_file_meta_info
 from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage, ExplicitVRLittleEndian
 
 from router.core import provenance
@@ -25,7 +20,8 @@ from router.core.ports import ResultObject
 from router.core.uids import device_uid, digest, result_series_instance_uid, result_sop_instance_uid
 from router.errors import NotReportable
 from router.report.codes import PRIVATE_SCHEME, Confirmation, ascii_text, finding_code, software_versions, writer_digest
-from router.report.context import COPIED, Context, context_of
+from router.report.context import Context, context_of
+from router.report.part10 import part10
 from router.settings import Table
 
 COMPREHENSIVE_3D_SR = str(Comprehensive3DSRStorage)
@@ -110,7 +106,7 @@ class SrBuilder:
             document.CodingSchemeIdentificationSequence = [_private_scheme()]
         return ResultObject(
             kind=InstanceKind.SR,
-            data=_part10(document, context.header),
+            data=part10(document, context.header),
             sop_instance_uid=sop_instance_uid,
             sop_class_uid=self._sop_class_uid,
             study_instance_uid=context.study_instance_uid,
@@ -214,34 +210,3 @@ def _private_scheme() -> Dataset:
     item.CodingSchemeName = "Labels of classifiers without a standard code"
     item.CodingSchemeResponsibleOrganization = provenance.MANUFACTURER
     return item
-
-
-def _part10(document: Dataset, header: Mapping[str, bytes]) -> bytes:
-    """Preamble, File Meta Information and data set (PS3.10 7.1), with the elements of `header` written as they are.
-
-    pydicom would decode and encode them again; a name in two character sets does not survive that.
-    """
-    ready = {tag_for_keyword(keyword): (dictionary_VR(keyword), value) for keyword, value in header.items()}
-    for keyword in COPIED:  # highdicom's placeholders and its own character set
-        document.pop(keyword, None)
-    meta = FileMetaDataset()
-    meta.FileMetaInformationVersion = b"\0\1"
-    meta.MediaStorageSOPClassUID = document.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = document.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = provenance.IMPLEMENTATION_CLASS_UID
-    meta.ImplementationVersionName = provenance.IMPLEMENTATION_VERSION_NAME
-    file = DicomBytesIO()
-    file.is_little_endian, file.is_implicit_VR = True, False
-    file.write(bytes(128) + b"DICM")
-    write_file_meta_info(file, meta)
-    for tag in sorted({*document.keys(), *ready}):
-        if tag in ready:
-            vr, value = ready[tag]
-            file.write_tag(tag)
-            file.write(vr.encode())
-            file.write_US(len(value))
-            file.write(value)
-        else:
-            write_data_element(file, document[tag], "ISO_IR 6")
-    return bytes(file.getvalue())

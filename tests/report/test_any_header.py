@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from pydicom import Dataset
 from pydicom.datadict import dictionary_VR
 
 from router.errors import NotReportable
@@ -20,12 +21,21 @@ HEADERS = st.dictionaries(st.sampled_from(KEYWORDS), st.binary(max_size=80), max
 BUILDER = SrBuilder()
 
 
+def read_or_pass(header: dict[str, bytes]) -> Dataset:
+    """pydicom itself cannot read some headers (a NUL inside the character set): they never come this far."""
+    try:
+        return read(header)
+    except ValueError:
+        assume(False)
+        raise
+
+
 @given(changed=HEADERS, character_set=CHARACTER_SETS)
 @settings(max_examples=400, deadline=None)
 def test_any_header_gives_a_context_of_the_same_patient_or_is_not_reportable(
     changed: dict[str, bytes], character_set: bytes
 ) -> None:
-    source = read({**HEADER, "SpecificCharacterSet": character_set, **changed})
+    source = read_or_pass({**HEADER, "SpecificCharacterSet": character_set, **changed})
     try:
         context = context_of(source)
     except NotReportable:
@@ -45,8 +55,9 @@ def test_any_header_gives_a_context_of_the_same_patient_or_is_not_reportable(
 def test_any_context_gives_an_sr_that_passes_its_check(changed: dict[str, bytes], character_set: bytes) -> None:
     header = {**HEADER, "SpecificCharacterSet": character_set, **changed}
     header["SOPInstanceUID"] = HEADER["SOPInstanceUID"]
+    source = read_or_pass(header)
     try:
-        result = BUILDER.build(read(header), instance_of(read(HEADER)), prediction(labels=1))
+        result = BUILDER.build(source, instance_of(read(HEADER)), prediction(labels=1))
     except NotReportable:
         return
     assert check(result, read(header)) == []

@@ -320,7 +320,11 @@ def test_a_defective_header_gives_a_valid_sr_of_the_same_patient(
 
 
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"])
-@pytest.mark.parametrize("value", [None, b"", b"1.2.3\\1.2.4"], ids=["absent", "empty", "two values"])
+@pytest.mark.parametrize(
+    "value",
+    [None, b"", b"1.2.3\\1.2.4", b"1.2\t", b"\xe9"],
+    ids=["absent", "empty", "two values", "control character", "not ASCII"],
+)
 def test_an_image_that_cannot_be_referred_to_is_not_reportable(keyword: str, value: bytes | None) -> None:
     with pytest.raises(NotReportable, match=keyword):
         context_of(with_defect(Defect("", {keyword: value})))
