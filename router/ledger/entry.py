@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from router.core.instance import SopInstance
@@ -15,6 +15,24 @@ from router.core.ports import Receipt
 from router.ledger.rows import instance_values
 from router.ledger.schema import event, instance, task
 from router.ledger.writer import Transaction
+
+# Statements are made once: making one anew costs SQLAlchemy more than SQLite needs to run it.
+_SAME_UID = select(
+    instance.c.instance_id,
+    instance.c.root_id,
+    instance.c.sha256,
+    instance.c.bytes_freed_at,
+    instance.c.bytes_missed_at,
+    instance.c.conflict,
+).where(instance.c.sop_instance_uid == bindparam("uid"))
+_NEW_INSTANCE = {
+    dialect.__name__.rsplit(".", 1)[-1]: dialect.insert(instance)
+    .on_conflict_do_nothing(index_elements=["sop_instance_uid", "sha256"])
+    .returning(instance.c.instance_id)
+    for dialect in (postgresql, sqlite)
+}
+_NEW_TASK = insert(task).inline()
+_NEW_EVENT = insert(event).inline()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,16 +59,7 @@ def enter(
     tx: Transaction, new: SopInstance, *, root_id: int | None, rules: Sequence[str], notes: Sequence[str]
 ) -> Entry:
     """Writes the instance, unless the same bytes are held already. Same UID, other bytes: kept apart as a conflict."""
-    same_uid = tx.connection.execute(
-        select(
-            instance.c.instance_id,
-            instance.c.root_id,
-            instance.c.sha256,
-            instance.c.bytes_freed_at,
-            instance.c.bytes_missed_at,
-            instance.c.conflict,
-        ).where(instance.c.sop_instance_uid == new.sop_instance_uid)
-    ).all()
+    same_uid = tx.connection.execute(_SAME_UID, {"uid": new.sop_instance_uid}).all()
     values = {**instance_values(new), "rules": list(rules), "notes": list(notes), "bytes_missed_at": None}
     for row in same_uid:
         if row.sha256 != new.sha256:
@@ -69,12 +78,8 @@ def enter(
             mended=row.bytes_freed_at is None,
         )
     conflict = bool(same_uid)
-    dialect = postgresql if tx.connection.dialect.name == "postgresql" else sqlite
     instance_id = tx.connection.execute(
-        dialect.insert(instance)
-        .values(**values, root_id=root_id, conflict=conflict)
-        .on_conflict_do_nothing(index_elements=["sop_instance_uid", "sha256"])
-        .returning(instance.c.instance_id)
+        _NEW_INSTANCE[tx.connection.dialect.name], {**values, "root_id": root_id, "conflict": conflict}
     ).scalar()
     if instance_id is None:  # PostgreSQL: another node entered it since our look
         return enter(tx, new, root_id=root_id, rules=rules, notes=notes)
@@ -86,15 +91,16 @@ def enter(
 def owe(tx: Transaction, entry: _Rooted, kind: TaskKind, target: str, options: Mapping[str, Any] | None = None) -> None:
     """A new task, due at once."""
     tx.connection.execute(
-        insert(task).values(
-            kind=kind.value,
-            target=target,
-            instance_id=entry.instance_id,
-            root_id=entry.root_id,
-            options=dict(options or {}),
-            state=TaskState.READY.value,
-            created_at=tx.now_us,
-        )
+        _NEW_TASK,
+        {
+            "kind": kind.value,
+            "target": target,
+            "instance_id": entry.instance_id,
+            "root_id": entry.root_id,
+            "options": dict(options or {}),
+            "state": TaskState.READY.value,
+            "created_at": tx.now_us,
+        },
     )
     tx.lanes.add((kind, target))
 
@@ -102,14 +108,15 @@ def owe(tx: Transaction, entry: _Rooted, kind: TaskKind, target: str, options: M
 def record(tx: Transaction, about: _Rooted, what: str, *, task: Any = None, detail: str = "") -> None:
     """One line of the custody trail; `task` is a Task or a row with kind, target and attempts."""
     tx.connection.execute(
-        insert(event).values(
-            root_id=about.root_id,
-            instance_id=about.instance_id,
-            at=tx.now_us,
-            what=what,
-            kind=str(task.kind) if task is not None else "",
-            target=task.target if task is not None else "",
-            attempt=task.attempts if task is not None else 0,
-            detail=detail,
-        )
+        _NEW_EVENT,
+        {
+            "root_id": about.root_id,
+            "instance_id": about.instance_id,
+            "at": tx.now_us,
+            "what": what,
+            "kind": str(task.kind) if task is not None else "",
+            "target": task.target if task is not None else "",
+            "attempt": task.attempts if task is not None else 0,
+            "detail": detail,
+        },
     )

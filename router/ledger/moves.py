@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
-from sqlalchemy import and_, select, update
+from sqlalchemy import Connection, and_, bindparam, func, select, update
 
 from router.core.lifecycle import TRANSITIONS, Event, TaskKind, TaskState
 from router.core.ports import Task
 from router.errors import LeaseLost
 from router.ledger.entry import record
-from router.ledger.schema import is_state, task
+from router.ledger.rows import task_of
+from router.ledger.schema import instance, is_state, task
 from router.ledger.writer import Transaction
 
 
@@ -25,18 +27,88 @@ def after(happening: Event) -> str:
     return state.value
 
 
-def due(tx: Transaction, lane: Any, limit: int) -> list[int]:
-    """Ids of due tasks, oldest first. Two looks, because each has its own index that ends at what is due."""
-    ready = select(task.c.task_id).where(lane, is_state(task.c.state, TaskState.READY)).order_by(task.c.task_id)
-    retry = (
-        select(task.c.task_id)
-        .where(lane, is_state(task.c.state, TaskState.RETRY), task.c.not_before <= tx.now_us)
-        .order_by(task.c.not_before)
+# Statements are made once: making one anew costs SQLAlchemy more than SQLite needs to run it.
+_LANE = and_(task.c.kind == bindparam("lane_kind"), task.c.target == bindparam("lane_target"))
+_READY = (
+    select(task.c.task_id)
+    .where(_LANE, is_state(task.c.state, TaskState.READY))
+    .order_by(task.c.task_id)
+    .limit(bindparam("count"))
+    .with_for_update(skip_locked=True)
+)
+_RETRY = (
+    select(task.c.task_id)
+    .where(_LANE, is_state(task.c.state, TaskState.RETRY), task.c.not_before <= bindparam("now"))
+    .order_by(task.c.not_before)
+    .limit(bindparam("count"))
+    .with_for_update(skip_locked=True)
+)
+_ENDED = select(task.c.task_id).where(
+    _LANE, is_state(task.c.state, TaskState.LEASED), task.c.lease_until <= bindparam("now")
+)
+_LEASE = (
+    update(task)
+    .where(task.c.task_id.in_(bindparam("ids", expanding=True)), is_state(task.c.state, *sources(Event.CLAIM)))
+    .values(
+        state=after(Event.CLAIM),
+        attempts=task.c.attempts + 1,
+        lease=bindparam("new_lease"),
+        lease_until=bindparam("new_lease_until"),
     )
-    ids: list[int] = []
-    for query in (ready, retry):
-        ids += tx.connection.execute(query.limit(limit).with_for_update(skip_locked=True)).scalars()
-    return sorted(ids)[:limit]
+)
+_TASKS = (
+    select(
+        task.c.task_id,
+        task.c.kind.label("task_kind"),
+        task.c.target,
+        task.c.attempts,
+        task.c.lease,
+        task.c.options,
+        *(column for column in instance.c if column.name not in {"instance_id", "root_id"}),
+    )
+    .join_from(task, instance, task.c.instance_id == instance.c.instance_id)
+    .where(task.c.task_id.in_(bindparam("ids", expanding=True)))
+    .order_by(task.c.task_id)
+)
+_HELD = (
+    select(task.c.instance_id, task.c.root_id, task.c.error)
+    .where(
+        task.c.task_id == bindparam("held_id"),
+        task.c.attempts == bindparam("held_attempts"),
+        task.c.lease == bindparam("held_lease"),
+        is_state(task.c.state, TaskState.LEASED),
+    )
+    .with_for_update()
+)
+_SETTLE = update(task).where(task.c.task_id == bindparam("held_id"))
+_DUE = select(
+    select(task.c.task_id).where(_LANE, is_state(task.c.state, TaskState.READY)).limit(1).scalar_subquery(),
+    select(func.min(task.c.not_before)).where(_LANE, is_state(task.c.state, TaskState.RETRY)).scalar_subquery(),
+    select(func.min(task.c.lease_until)).where(_LANE, is_state(task.c.state, TaskState.LEASED)).scalar_subquery(),
+)
+
+
+def claim(tx: Transaction, kind: TaskKind, target: str, *, lease_us: int, limit: int) -> list[Task]:
+    """Leases due tasks of a lane, oldest first; those whose lease has ended are due again."""
+    lane = {"lane_kind": kind.value, "lane_target": target, "now": tx.now_us, "count": limit}
+    if ended := tx.connection.execute(_ENDED, lane).scalars().all():
+        end_leases(tx, and_(task.c.task_id.in_(ended), task.c.lease_until <= tx.now_us))
+    # Two looks, because each has its own index, which ends at what is due.
+    ids = [task_id for query in (_READY, _RETRY) for task_id in tx.connection.execute(query, lane).scalars()]
+    ids = sorted(ids)[:limit]
+    if not ids:
+        return []
+    lease = {"ids": ids, "new_lease": uuid.uuid4().hex, "new_lease_until": tx.now_us + lease_us}
+    tx.connection.execute(_LEASE, lease)
+    return [task_of(row) for row in tx.connection.execute(_TASKS, {"ids": ids})]
+
+
+def due_at(connection: Connection, kind: TaskKind, target: str) -> int | None:
+    """When something in the lane is due, in microseconds; 0 when it is, None when nothing is there."""
+    ready, *times = connection.execute(_DUE, {"lane_kind": kind.value, "lane_target": target}).one()
+    if ready is not None:
+        return 0
+    return min((at for at in times if at is not None), default=None)
 
 
 def end_leases(tx: Transaction, which: Any) -> int:
@@ -71,16 +143,12 @@ def holds(held: Task) -> Any:
 
 def settle(tx: Transaction, held: Task, happening: Event, **values: Any) -> Any:
     """Ends a lease by a move of the task's state; returns the row as it was. Raises LeaseLost."""
-    row = tx.connection.execute(
-        select(task.c.instance_id, task.c.root_id, task.c.error).where(holds(held)).with_for_update()
-    ).one_or_none()
+    fence = {"held_id": held.task_id, "held_attempts": held.attempts, "held_lease": held.lease}
+    row = tx.connection.execute(_HELD, fence).one_or_none()
     if row is None:
         raise LeaseLost(f"task {held.task_id} was taken over by another worker")
-    tx.connection.execute(
-        update(task)
-        .where(task.c.task_id == held.task_id)
-        .values(state=after(happening), lease=None, lease_until=None, **values)
-    )
+    state = {"state": after(happening), "lease": None, "lease_until": None}
+    tx.connection.execute(_SETTLE, {"held_id": held.task_id, **state, **values})
     return row
 
 

@@ -6,7 +6,6 @@ Every method that writes returns after the commit. Every move of a task's state 
 from __future__ import annotations
 
 import threading
-import uuid
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from time import monotonic
@@ -25,9 +24,8 @@ from router.ledger import migrations
 from router.ledger.engine import Engines, check, open_engines, unusable
 from router.ledger.entry import enter, owe, record
 from router.ledger.instants import seconds_to_us, to_us
-from router.ledger.moves import after, due, end_leases, holds, requeue, settle, sources
+from router.ledger.moves import claim, due_at, end_leases, holds, requeue, settle, sources
 from router.ledger.queries import Queries
-from router.ledger.rows import task_of
 from router.ledger.schema import instance, is_state, outcome, task
 from router.ledger.wake import Bell, FileWatch, Notifications
 from router.ledger.writer import GroupCommit, Lane, Transaction
@@ -96,29 +94,7 @@ class SqlLedger:
 
     def claim(self, kind: TaskKind, target: str, *, lease_s: float, limit: int) -> list[Task]:
         """Up to `limit` due tasks, oldest first; leases that ended are found here and their tasks are due again."""
-
-        def work(tx: Transaction) -> list[Task]:
-            lane = and_(task.c.kind == kind.value, task.c.target == target)
-            end_leases(tx, and_(lane, task.c.lease_until <= tx.now_us))
-            ids = due(tx, lane, limit)
-            if not ids:
-                return []
-            tx.connection.execute(
-                update(task)
-                .where(task.c.task_id.in_(ids), is_state(task.c.state, *sources(Event.CLAIM)))
-                .values(
-                    state=after(Event.CLAIM),
-                    attempts=task.c.attempts + 1,
-                    lease=uuid.uuid4().hex,
-                    lease_until=tx.now_us + seconds_to_us(lease_s),
-                )
-            )
-            rows = tx.connection.execute(
-                select(*_TASK_COLUMNS).join_from(task, instance).where(task.c.task_id.in_(ids)).order_by(task.c.task_id)
-            )
-            return [task_of(row) for row in rows]
-
-        return self._writer.do(work)
+        return self._writer.do(lambda tx: claim(tx, kind, target, lease_us=seconds_to_us(lease_s), limit=limit))
 
     def complete(
         self, task: Task, *, note: str = "", outcome: Outcome | None = None, produced: Sequence[Produced] = ()
@@ -290,19 +266,9 @@ class SqlLedger:
 
     def _due_in_s(self, lane: Lane) -> float | None:
         """Seconds until something in the lane is due; 0 or less when it is; None when nothing is there."""
-        here = and_(task.c.kind == lane[0].value, task.c.target == lane[1])
-        ready = select(task.c.task_id).where(here, is_state(task.c.state, TaskState.READY)).limit(1)
-        retry = select(func.min(task.c.not_before)).where(here, is_state(task.c.state, TaskState.RETRY))
-        leased = select(func.min(task.c.lease_until)).where(here, is_state(task.c.state, TaskState.LEASED))
         with self._engines.read.connect() as connection:
-            row = connection.execute(
-                select(ready.scalar_subquery(), retry.scalar_subquery(), leased.scalar_subquery())
-            ).one()
-            now_us = self._now_us(connection)
-        if row[0] is not None:
-            return 0
-        times = [at for at in row[1:] if at is not None]
-        return (min(times) - now_us) / 1_000_000 if times else None
+            at = due_at(connection, *lane)
+            return None if at is None else 0 if at == 0 else (at - self._now_us(connection)) / 1_000_000
 
 
 _RECEIVED = {
@@ -312,15 +278,6 @@ _RECEIVED = {
     (Receipt.CONFLICT, True): "received_again",
     (Receipt.DUPLICATE, False): "duplicate",
 }
-_TASK_COLUMNS = (
-    task.c.task_id,
-    task.c.kind.label("task_kind"),
-    task.c.target,
-    task.c.attempts,
-    task.c.lease,
-    task.c.options,
-    *(column for column in instance.c if column.name not in {"instance_id", "root_id"}),
-)
 
 
 def _prepare(engines: Engines) -> None:
