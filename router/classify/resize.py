@@ -59,10 +59,8 @@ def resized(image: NDArray[np.integer[Any]], side: int, *, scale: float, offset:
     out *= np.float32(scale)
     out += (offset * np.outer(operator.sums, operator.sums)).astype(np.float32)
     ends = (float(image.min()) * scale + offset, float(image.max()) * scale + offset)
-    low, high = min(ends), max(ends)
-    if not low <= 0 <= high and out.min() <= 0 <= out.max():  # scikit-image lets the padding's 0 stand
-        low, high = min(low, 0.0), max(high, 0.0)
-    np.clip(out, low, high, out=out)
+    # scikit-image clips to the input's range, so the padding's 0 does not show where it lies outside of it.
+    np.clip(out, min(ends), max(ends), out=out)
     return out
 
 

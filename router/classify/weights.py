@@ -153,11 +153,11 @@ class WeightsFolder:
 
     def _fetched(self, published: PublishedWeights, sha256: str, progress: Progress | None) -> Weights:
         url = self.url(published)
-        emit("weights.fetching", weights=published.name, url=url, byte_count=published.byte_count or None)
+        emit("weights.fetching", weights=published.name, percent=0, url=url)
         target = self.folder / published.file_name
         expected = sha256 or published.sha256 or self._first_used(published)
         try:
-            fetch(url, target, sha256=expected, progress=progress)
+            fetch(url, target, sha256=expected, progress=progress or _logged(published))
         except WeightsUnavailable as error:
             raise WeightsUnavailable(self._not_here(published, str(error))) from None
         except OSError as error:
@@ -183,6 +183,20 @@ class WeightsFolder:
         with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _logged(published: PublishedWeights) -> Progress:
+    """Progress for people who have only the log: a line for every quarter."""
+    told = 0
+
+    def progress(done: int, total: int | None) -> None:
+        nonlocal told
+        quarter = 4 * done // total if total else 0
+        if quarter > told:
+            told = quarter
+            emit("weights.fetching", weights=published.name, percent=25 * quarter, byte_count=total)
+
+    return progress
 
 
 def from_file(path: Path, *, sha256: str = "") -> Weights:
