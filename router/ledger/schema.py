@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
-from router.core.lifecycle import TaskState
+from router.core.lifecycle import OWED, TaskState
 
 METADATA = MetaData()
 # SQLite numbers rows by itself only in a column of exactly the type INTEGER.
@@ -31,7 +31,8 @@ _Id = BigInteger().with_variant(Integer, "sqlite")
 
 def is_state(column: ColumnElement[str], *states: TaskState) -> ColumnElement[bool]:
     """`column` is one of `states`, written out in the statement: a planner matches a partial index only by literals."""
-    literals = [bindparam(None, state.value, type_=Text, literal_execute=True) for state in states]
+    # Sorted, because an index on several states is matched by their list as it is written.
+    literals = [bindparam(None, value, type_=Text, literal_execute=True) for value in sorted(s.value for s in states)]
     return column == literals[0] if len(literals) == 1 else column.in_(literals)
 
 
@@ -109,7 +110,8 @@ for _name, _columns, _states in (
     ("task_ready", (task.c.kind, task.c.target, task.c.task_id), (TaskState.READY,)),
     ("task_retry", (task.c.kind, task.c.target, task.c.not_before), (TaskState.RETRY,)),
     ("task_leased", (task.c.kind, task.c.target, task.c.lease_until), (TaskState.LEASED,)),
-    ("task_failed", (task.c.kind, task.c.target), (TaskState.FAILED,)),
+    ("task_failed", (task.c.task_id,), (TaskState.FAILED,)),
+    ("task_owed", (task.c.task_id,), tuple(OWED)),
 ):
     _where = is_state(task.c.state, *_states)
     Index(_name, *_columns, sqlite_where=_where, postgresql_where=_where)
