@@ -9,7 +9,8 @@
     │   │   └── AssociationBroke  it broke while this very instance was under way
     │   ├── AssociationRejected   the peer said no to the association (transient until an operator says otherwise)
     │   ├── PeerBusy              0xA7xx, 0x0110: out of resources, processing failure
-    │   └── ChildDied             the classify child crashed, hung or ran out of memory
+    │   ├── ChildDied             the classify child crashed, hung or ran out of memory over an image
+    │   └── ChildNotReady         it cannot be started: no image is to blame
     └── PermanentError            another try would fail the same way
         ├── NoAcceptedContext     the peer accepts no presentation context for this instance
         ├── PeerRefused           0xA9xx, 0xCxxx, 0x0122, 0x0124
@@ -77,6 +78,10 @@ class PeerBusy(TransientError):
 
 class ChildDied(TransientError):
     """The classify child crashed, hung or ran out of memory while it had this image."""
+
+
+class ChildNotReady(TransientError):
+    """The classify child cannot be started; whatever image waits for it is not to blame."""
 
 
 class PermanentError(RouterError):

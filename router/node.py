@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from router.core.lifecycle import TaskKind
 from router.core.retry import RetryPolicy
 from router.core.rules import Plan, plan_for
 from router.deliver.step import DeliverStep
-from router.errors import ChildDied, ConfigError
+from router.errors import ChildNotReady, ConfigError
 from router.ledger.store import SqlLedger
 from router.observe.log import configure, emit
 from router.receive.scp import StorageScp
@@ -74,7 +74,7 @@ class Node:
         From the main thread: Linux ends a child when the thread that started it ends (see `router.child`).
         """
         for analyst in self.analysts:
-            with contextlib.suppress(ChildDied):  # logged where it happened; the worker tries again
+            with contextlib.suppress(ChildNotReady):  # logged where it happened; the worker tries again
                 analyst.start()
 
     def drain(self) -> None:
@@ -145,7 +145,7 @@ def build_node(settings: Settings) -> Node:
         if make_url(settings.ledger.url).get_backend_name() == "sqlite":
             ledger.end_all_leases()  # the spool's lock says that we are its only node
         workers: list[Worker] = []
-        analysts: list[ChildAnalyst] = []
+        analysts: dict[str, ChildAnalyst] = {}
         for classifier in settings.classifiers.values():
             analyst = ChildAnalyst(
                 command=[sys.executable, "-m", "router.child"],
@@ -156,7 +156,7 @@ def build_node(settings: Settings) -> Node:
             step = ClassifyStep(ledger=ledger, spool=spool, analyst=analyst, clock=clock, retry=policy)
             lane = Lane(kind=TaskKind.CLASSIFY, target=classifier.name, step=step, gate=OpenGate(_CLASSIFY_BATCH))
             workers.append(Worker(lane=lane, ledger=ledger, clock=clock, policy=policy))
-            analysts.append(analyst)
+            analysts[classifier.name] = analyst
         steps: list[DeliverStep] = []
         targets: list[Any] = []
         for destination in settings.destinations.values():
@@ -194,7 +194,9 @@ def build_node(settings: Settings) -> Node:
         )
         undo.callback(scp.stop)
         janitor = Janitor(ledger=ledger, inventory=ledger.queries, spool=spool, retention_s=settings.spool.retention_s)
-        read_status = _status_reader(settings, spool, ledger, scp, steps)
+        read_status = _status_reader(
+            settings=settings, spool=spool, ledger=ledger, scp=scp, steps=steps, analysts=analysts
+        )
         web = WebServer(build_app(read_status), host=settings.web.host, port=settings.web.port)
         undo.pop_all()
     return Node(
@@ -204,7 +206,7 @@ def build_node(settings: Settings) -> Node:
         scp=scp,
         web=web,
         workers=workers,
-        analysts=analysts,
+        analysts=tuple(analysts.values()),
         destinations=targets,
         janitor=janitor,
     )
@@ -252,7 +254,13 @@ def _plugin(group: str, table: ClassifierSettings | DestinationSettings, **more:
 
 
 def _status_reader(
-    settings: Settings, spool: FileSpool, ledger: SqlLedger, scp: StorageScp, steps: Sequence[DeliverStep]
+    *,
+    settings: Settings,
+    spool: FileSpool,
+    ledger: SqlLedger,
+    scp: StorageScp,
+    steps: Sequence[DeliverStep],
+    analysts: Mapping[str, ChildAnalyst],
 ) -> Callable[[], Status]:
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -287,6 +295,7 @@ def _status_reader(
             instances={kind.value: count for kind, count in ledger.queries.instance_counts().items()},
             outcomes=ledger.queries.outcome_counts(),
             lanes=lanes,
+            classifiers={name: analyst.ready for name, analyst in analysts.items()},
             problems=problems,
         )
 

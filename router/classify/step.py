@@ -6,18 +6,21 @@ import hashlib
 import logging
 import random
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from router.core.findings import NotAnalysed, Prediction
 from router.core.instance import InstanceKind, SopInstance
 from router.core.ports import Analysis, Analyst, Clock, Ledger, Produced, ResultObject, Spool, Task
 from router.core.retry import RetryPolicy
-from router.errors import ChildDied, LeaseLost
+from router.errors import ChildDied, ChildNotReady, LeaseLost
 from router.observe.log import emit
 from router.spool.part10 import data_set_offset
 
 #: An image that the child died of is tried once more, because the child may have died of something else.
 _ATTEMPTS_MAX = 2
+#: Before images ask again for a child that cannot be started; its keeper has a back-off of its own.
+_NOT_READY_PAUSE_S = 5.0
 
 
 class ClassifyStep:
@@ -49,6 +52,9 @@ class ClassifyStep:
             raise
         except ChildDied as error:
             self._child_died(task, error)
+        except ChildNotReady as error:
+            at = self._clock.now() + timedelta(seconds=_NOT_READY_PAUSE_S)
+            self._ledger.release(task, at=at, reason=str(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, the task must be settled and the next one run
             self._defer(task, error)
         else:

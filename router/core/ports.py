@@ -171,7 +171,9 @@ class Analyst(Protocol):
     """The classify child as its parent sees it."""
 
     def analyse(self, classifier: str, instance: SopInstance, path: Path, results: Sequence[str]) -> Analysis:
-        """Raises ChildDied when the child crashed, hung or ran out of memory; it is a new one by the next call."""
+        """Raises ChildDied when the child crashed, hung or ran out of memory over this image (it is a new one by the next
+        call), ChildNotReady when it cannot be started.
+        """
         ...
 
 

@@ -37,10 +37,11 @@ def build_app(read_status: ReadStatus) -> Starlette:
 
     def ready(request: Request) -> Response:
         try:
-            problems = list(read_status().problems)
+            status = read_status()
+            problems, classifiers = list(status.problems), status.classifiers
         except Exception as error:  # noqa: BLE001 - whatever keeps the ledger from answering, the node is not ready
-            problems = [f"the ledger does not answer ({type(error).__name__})"]
-        body = {"ready": not problems, "problems": problems}
+            problems, classifiers = [f"the ledger does not answer ({type(error).__name__})"], {}
+        body = {"ready": not problems, "problems": problems, "classifiers": classifiers}
         return JSONResponse(body, status_code=503 if problems else 200, headers=_HEADERS)
 
     def exposition(request: Request) -> Response:

@@ -12,6 +12,7 @@ from router.web.status import ReadStatus
 #: Every metric: name -> what it says. `docs/operating/metrics.md` lists the same; a test compares.
 METRICS: dict[str, str] = {
     "router_ready": "1 when /health/ready says so, else 0",
+    "router_classifier_ready": "1 while a classifier's process is ready, by classifier; originals never wait for it",
     "router_instances": "SOP instances in the ledger, by kind",
     "router_outcomes": "images looked at by a classifier, by outcome: analysed, or the code of the reason why not",
     "router_tasks": "tasks in the ledger, by kind, target and state",
@@ -28,6 +29,9 @@ class StatusCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         status = self._read_status()
         yield GaugeMetricFamily("router_ready", METRICS["router_ready"], value=float(not status.problems))
+        classifiers = self._family("router_classifier_ready", ["classifier"])
+        for name, ready in status.classifiers.items():
+            classifiers.add_metric([name], float(ready))
         instances = self._family("router_instances", ["kind"])
         for kind, count in status.instances.items():
             instances.add_metric([kind], count)
@@ -40,7 +44,7 @@ class StatusCollector(Collector):
             ages.add_metric([lane.kind, lane.target], lane.oldest_age_s or 0.0)
             for state, count in lane.counts.items():
                 tasks.add_metric([lane.kind, lane.target, state], count)
-        yield from (instances, outcomes, tasks, ages)
+        yield from (classifiers, instances, outcomes, tasks, ages)
 
     def describe(self) -> list[Metric]:
         """None in advance, so that registering does not read the ledger."""

@@ -33,6 +33,8 @@ class Status:
     outcomes: dict[str, int]
     """«analysed» and reason codes of «not analysed» -> number of images."""
     lanes: Sequence[Lane]
+    classifiers: dict[str, bool]
+    """Name -> whether its process is ready; while it is not, images wait and originals do not."""
     problems: Sequence[str] = field(default_factory=tuple)
     """Why the node is not ready, in words; empty when it is."""
 

@@ -26,7 +26,7 @@ from router.core.childproto import (
 )
 from router.core.instance import SopInstance
 from router.core.ports import Analysis
-from router.errors import ChildDied
+from router.errors import ChildDied, ChildNotReady
 from router.observe.log import emit
 
 T = TypeVar("T")
@@ -67,13 +67,19 @@ class ChildAnalyst:
         self._no_start_before = 0.0
         self._start_problem = ""
 
+    @property
+    def ready(self) -> bool:
+        """True while a child waits for an image or is at one."""
+        child = self._child
+        return child is not None and child.alive()
+
     def start(self) -> None:
-        """Starts the child and returns when it is ready. Raises ChildDied with its reason."""
+        """Starts the child and returns when it is ready. Raises ChildNotReady with its reason."""
         with self._lock:
             self._running()
 
     def analyse(self, classifier: str, instance: SopInstance, path: Path, results: Sequence[str]) -> Analysis:
-        """What the child makes of one image. Raises ChildDied; then the child is a new one by the next call."""
+        """What the child makes of one image. Raises ChildDied, and then the child is a new one by the next call; ChildNotReady."""
         request = Request(classifier=classifier, instance=instance, path=path, results=tuple(results))
         with self._lock:
             child = self._running()
@@ -105,11 +111,11 @@ class ChildAnalyst:
             self._child = None
         now = self._monotonic()
         if now < self._no_start_before:
-            raise ChildDied(
+            raise ChildNotReady(
                 f"{self._start_problem}; it is started again in {self._no_start_before - now:.0f} s at the earliest"
             )
-        child = _Child(self._command, self._arguments)
         try:
+            child = _Child(self._command, self._arguments)
             child.greet(self._start_limit_s)
         except ChildDied as error:
             pause_s = min(START_PAUSE_CAP_S, START_FIRST_PAUSE_S * 2.0 ** min(self._start_failures, 16))
@@ -117,7 +123,7 @@ class ChildAnalyst:
             self._start_problem = str(error)
             self._no_start_before = self._monotonic() + pause_s
             emit("classify.child_died", level=logging.ERROR, reason=str(error))
-            raise
+            raise ChildNotReady(str(error)) from error
         self._start_failures = 0
         self._child = child
         emit("classify.child_started", pid=child.pid)
@@ -176,10 +182,8 @@ class _Child:
     def close(self) -> None:
         """Lets it end by itself, then sees that it has."""
         self._hang_up()
-        try:
-            self._process.wait(_CLOSE_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            self._kill()
+        self._linger()
+        self._kill()
 
     def end(self) -> str:
         """Kills it if need be; how it ended, in words."""
@@ -204,7 +208,7 @@ class _Child:
                 self.end()
                 raise ChildDied("the classify child answered more than is allowed and was killed") from error
             # The socket closes before the process is gone; what it died of is known once it is reaped.
-            self._reap()
+            self._linger()
             ended = self.end()
             if self._too_late:
                 raise ChildDied(f"the classify child did not {what} within {limit_s:g} s and was killed") from error
@@ -232,14 +236,12 @@ class _Child:
         self._socket.close()
         self._connection.close()
 
-    def _reap(self) -> None:
-        try:
+    def _linger(self) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_CLOSE_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            self._kill()
 
     def _kill(self) -> None:
-        if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        # The group also when its leader is gone: what that has started must not live on.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()

@@ -19,7 +19,7 @@ from router.core.instance import InstanceKind, SopInstance
 from router.core.lifecycle import TaskKind
 from router.core.ports import Analysis, ResultObject, Task
 from router.core.retry import RetryPolicy
-from router.errors import ChildDied, LeaseLost, SpoolDamaged
+from router.errors import ChildDied, ChildNotReady, LeaseLost, SpoolDamaged
 from router.spool.part10 import file_head
 
 NOW = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
@@ -71,12 +71,16 @@ class FakeLedger:
     def __init__(self) -> None:
         self.completed: list[tuple[Task, dict[str, Any]]] = []
         self.deferred: list[tuple[Task, str, datetime | None]] = []
+        self.released: list[tuple[Task, datetime]] = []
         self.lost: set[int] = set()
 
     def complete(self, task: Task, **what: Any) -> None:
         if task.task_id in self.lost:
             raise LeaseLost
         self.completed.append((task, what))
+
+    def release(self, task: Task, *, at: datetime, reason: str) -> None:
+        self.released.append((task, at))
 
     def defer(self, task: Task, *, error: str, at: datetime | None) -> None:
         self.deferred.append((task, error, at))
@@ -165,6 +169,14 @@ def test_the_image_a_child_died_of_is_tried_once_more_and_then_given_up(spool: F
     [(_, settled)] = ledger.completed
     assert settled["outcome"].code == "child_died"
     assert "signal 11" in settled["outcome"].reason
+
+
+def test_a_child_that_cannot_be_started_costs_no_image_an_attempt(spool: FakeSpool) -> None:
+    ledger = FakeLedger()
+    for attempts in (1, 2, 3):
+        _step(ledger, spool, FakeAnalyst(ChildNotReady("no weights"))).run([_task(attempts=attempts)])
+    assert [at > NOW for _, at in ledger.released] == [True] * 3
+    assert ledger.completed == ledger.deferred == []
 
 
 def test_the_rest_of_a_batch_goes_on_after_a_death_and_after_a_lost_lease(spool: FakeSpool) -> None:

@@ -269,7 +269,7 @@ def test_logs_hold_no_patient_data_at_debug_level(tmp_path: Path, storescp: Stor
 
 
 def test_weights_that_cannot_be_had_are_one_clear_line_and_no_port_is_opened(tmp_path: Path) -> None:
-    classifier = 'type = "xrv"\nweights = "densenet121-res224-all"\nfetch = false\nfolder = "nowhere"'
+    classifier = f'type = "xrv"\nweights = "densenet121-res224-all"\nfetch = false\nfolder = "{tmp_path}/none"'
     node = RouterProcess(tmp_path / "node", destination("pacs", "X", 104), classifier=classifier)
     node.start(wait=False)
     assert node.wait() == 1
