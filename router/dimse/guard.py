@@ -92,13 +92,14 @@ class GuardedSocket(AssociationSocket):  # type: ignore[misc]
         while rest:
             left_s = deadline - time.monotonic()
             if left_s <= 0:
-                raise TimeoutError("the PDU did not arrive in time")
+                raise TimeoutError
             _quick_ack(connection)
             connection.settimeout(left_s)
             count = connection.recv_into(rest)
             if not count:
                 raise ConnectionError("closed by the peer")
             rest = rest[count:]
+            self.assoc.dul.touch()
         return data
 
     def send(self, bytestream: bytes) -> None:
@@ -162,6 +163,10 @@ class GuardedDUL(DULServiceProvider):  # type: ignore[misc]
         except (BlockingIOError, OSError):
             return  # it is awake already, or has ended
 
+    def touch(self) -> None:
+        """The association is not idle."""
+        self._idle_timer.restart()
+
     def stop_dul(self) -> bool:
         """See DULServiceProvider.stop_dul, without spinning."""
         if self.state_machine.current_state != "Sta1":
@@ -196,9 +201,11 @@ class GuardedDUL(DULServiceProvider):  # type: ignore[misc]
         connection = self.socket.socket if self.socket is not None else None
         # Sta13: we have said the last word, and close as soon as there is nothing left to read.
         wait_s = 0.0 if state == "Sta13" else _TICK_S
-        if not self._wait(None if paused else connection, wait_s):
-            if state == "Sta13" and self.socket is not None:
-                self.socket.close()
+        readable = self._wait(None if paused else connection, wait_s)
+        if state == "Sta13":
+            self._hear_out(readable)
+            return True
+        if not readable:
             return False
         self._read_pdu_data()
         while (
@@ -208,11 +215,24 @@ class GuardedDUL(DULServiceProvider):  # type: ignore[misc]
             and not self._kill_thread
             and not self.assoc.dimse.full
         ):
-            self._idle_timer.restart()
             if not self._wait(connection, 0.0):
                 break
             self._read_pdu_data()
         return True
+
+    def _hear_out(self, readable: bool) -> None:
+        """After our last word: closing with bytes unread could destroy it, so they are read and thrown away.
+
+        The state machine's own timer (ARTIM) ends this for a peer that goes on talking.
+        """
+        if self.socket is None:
+            return
+        try:
+            if readable and self.socket.socket is not None and self.socket.socket.recv(2**16):
+                return
+        except OSError:
+            readable = False
+        self.socket.close()
 
     def _wait(self, connection: tcp.socket | None, timeout_s: float) -> bool:
         """True when the connection has something to read; False when the wait is over or `wake` ended it."""
@@ -245,9 +265,9 @@ class GuardedDUL(DULServiceProvider):  # type: ignore[misc]
         except ProtocolError as error:
             self.assoc.end_reason = str(error)
             self.event_queue.put("Evt19")
-        except TimeoutError as error:
+        except TimeoutError:
             # An unfinished PDU leaves nothing to go on with: PS3.8 9.2 knows only «invalid PDU» for it.
-            self.assoc.end_reason = str(error)
+            self.assoc.end_reason = "a PDU did not arrive in time (node.pdu_timeout_s)"
             self.event_queue.put("Evt19")
         except OSError:
             self.event_queue.put("Evt17")
@@ -471,7 +491,7 @@ class GuardedAssociation(Association):  # type: ignore[misc]
                 message = None
             if message is not None:
                 self.dimse.serve(message)
-                self.dul._idle_timer.restart()
+                self.dul.touch()
                 continue
             if self.is_established and self.acse.is_release_requested():
                 self.acse.send_release(is_response=True)

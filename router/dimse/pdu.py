@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from router.core.admission import valid_uid
 from router.dimse.contexts import ProposedContext
 
 A_ASSOCIATE_RQ, A_ASSOCIATE_RJ, P_DATA_TF, A_RELEASE_RQ, A_RELEASE_RP, A_ABORT = 1, 3, 4, 5, 6, 7
@@ -78,6 +79,7 @@ def parse_associate_request(body: bytes) -> AssociateRequest:
     if len(set(identifiers)) != len(identifiers):
         raise ProtocolError("A-ASSOCIATE-RQ uses a presentation context ID twice")
     length = found.user.get(0x51, b"")
+    implementation = _uid(found.user.get(0x52, b""))
     return AssociateRequest(
         version_1=bool(body[1] & 1),
         called_ae_title=_ae_title(body[4:20]),
@@ -85,7 +87,7 @@ def parse_associate_request(body: bytes) -> AssociateRequest:
         application_context=found.application_context,
         contexts=tuple(found.contexts),
         pdu_byte_count_max=int.from_bytes(length, "big") if len(length) == 4 else 0,
-        implementation_class_uid=_text(found.user.get(0x52, b"")),
+        implementation_class_uid=implementation if valid_uid(implementation) else "",
         implementation_version_name=_text(found.user.get(0x55, b"")),
     )
 

@@ -27,12 +27,14 @@ from router.dimse.contexts import ACCEPTED, TRANSFER_SYNTAXES_NOT_SUPPORTED, Ans
 from router.dimse.guard import GuardedAssociation, WireLimits
 from router.dimse.pdu import ProtocolError
 from router.dimse.slots import Slots
-from router.dimse.store import OpenSink, PeerIdentity
+from router.dimse.store import OpenSink, PeerIdentity, Tell
 from router.settings import NodeSettings, PeerSettings
 
 # pynetdicom formats every PDU for a log that we do not keep.
 _config.LOG_HANDLER_LEVEL = "none"
 
+#: How often the listener looks whether it should stop.
+_STOP_CHECK_S = 0.1
 #: How long a rejected peer may take to close its connection.
 _FAREWELL_S = 2.0
 #: pynetdicom answers a context as we want it when it supports the class, but with syntaxes that are not these two.
@@ -77,7 +79,9 @@ class GuardedServer(ThreadedAssociationServer):  # type: ignore[misc]
 
     def serve(self) -> None:
         """Takes connections in a thread of its own."""
-        self._thread = threading.Thread(target=self.serve_forever, name="dimse-listener", daemon=True)
+        self._thread = threading.Thread(
+            target=self.serve_forever, args=(_STOP_CHECK_S,), name="dimse-listener", daemon=True
+        )
         self._thread.start()
 
     def drain(self, *, timeout_s: float) -> bool:
