@@ -50,7 +50,8 @@ PLUGINS: dict[str, tuple[str, ...]] = {
     HTJ2KLossless: ("pylibjpeg",),
     HTJ2KLosslessRPCL: ("pylibjpeg",),
     HTJ2K: ("pylibjpeg",),
-    RLELossless: ("pylibjpeg", "pydicom"),
+    # Not pydicom's own as a second: it unpacks all of a segment that is longer than the image (16 MB became 1.1 GB).
+    RLELossless: ("pylibjpeg",),
 }
 
 _NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)

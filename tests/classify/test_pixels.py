@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -218,6 +220,26 @@ def test_broken_or_unknown_codestreams_are_unreadable(made, syntax: str) -> None
     ds["PixelData"].is_undefined_length = True
     with pytest.raises(UnreadablePixels, match=str(syntax)):
         to_input(ds, 224)
+
+
+def test_an_rle_segment_far_longer_than_the_image_is_unreadable_and_never_unpacked(
+    made, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ds = made(_ramp(), bits_stored=12)
+    ds.file_meta.TransferSyntaxUID = RLELossless
+    segment = b"\x81\x00" * 1_000_000  # 128 zeros each
+    head = struct.pack("<16L", 2, 64, 64 + len(segment), *[0] * 13)
+    ds.PixelData = encapsulate([head + segment + segment])
+    ds["PixelData"].is_undefined_length = True
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnreadablePixels):
+            to_input(ds, 224)
+        _, peak_byte_count = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    capfd.readouterr()  # the codec's panic prints a stack trace
+    assert peak_byte_count < 50e6
 
 
 def test_a_codec_that_panics_is_unreadable(made, monkeypatch: pytest.MonkeyPatch) -> None:
