@@ -203,7 +203,7 @@ def _router(config: Path, console: Console) -> Iterator[int]:
         process.terminate()
         try:
             process.wait(30)
-        except subprocess.TimeoutExpired:
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):  # a second Ctrl-C: at once
             process.kill()
             process.wait()
 
