@@ -27,10 +27,11 @@ check: $(VENV)/.installed-test ## style, types, import contracts, then the tests
 
 interop: $(VENV)/.installed-test ## only the tests against Orthanc, dcmtk and dicom3tools
 	@scripts/install-peers.sh
-	@$(PY) -m pytest -q tests/interop --durations=15
+	@$(PY) -m pytest -q -m peer --durations=15
 
 crash: $(VENV)/.installed-test ## only the tests that kill the router at work and look for what is missing afterwards
-	@$(PY) -m pytest -q tests/crash --durations=15
+	@scripts/install-peers.sh
+	@$(PY) -m pytest -q -k "kill or crash" --durations=15
 
 bench: $(VENV)/.installed-test ## timings side by side with storescp and Orthanc; not part of the tests
 	@$(PY) -m bench

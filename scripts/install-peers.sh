@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The programs of other projects that the tests start: Orthanc, dcmtk, dicom3tools, PostgreSQL.
+# The programs of other projects that the tests start: Orthanc, dcmtk, dicom3tools, PostgreSQL, shellcheck.
 # On Debian and Ubuntu as root: installs what is missing from the distribution. Elsewhere: says what is missing, exit 0.
 set -eu
 
@@ -8,6 +8,7 @@ missing=()
 command -v Orthanc >/dev/null || missing+=(orthanc)
 command -v storescu >/dev/null && command -v dcmsend >/dev/null || missing+=(dcmtk)
 command -v dciodvfy >/dev/null || missing+=(dicom3tools)
+command -v shellcheck >/dev/null || missing+=(shellcheck)
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
 [ ${#missing[@]} -eq 0 ] && exit 0
 

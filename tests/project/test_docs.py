@@ -129,6 +129,14 @@ def test_links_between_documents_lead_somewhere(path: Path) -> None:
     assert [t for t in targets if "://" not in t and not (path.parent / t).exists()] == []
 
 
+@pytest.mark.parametrize("path", [ROOT / "README.md", *tree.files(".md", under="docs")], ids=tree.name)
+def test_files_that_documents_name_are_there(path: Path) -> None:
+    named = re.findall(
+        r"`((?:router|tests|scripts|config|docs|requirements)/[\w./-]+)`", path.read_text(encoding="utf-8")
+    )
+    assert [name for name in named if not (ROOT / name).is_file() and not any((ROOT / name).glob("*"))] == []
+
+
 def test_every_page_can_be_found_from_the_readme() -> None:
     readme = tree.read("README.md")
     pages = {tree.name(path) for path in tree.files(".md", under="docs")}
