@@ -45,7 +45,7 @@ clean: ## remove .venv, caches and what demo and tests wrote
 
 # The project is installed so that the files of this folder are the ones that run: changing them needs no new installation.
 $(VENV)/.installed-demo: pyproject.toml scripts/install.sh
-	@scripts/install.sh $(VENV) -e .
+	@scripts/install.sh $(VENV) -e ".[demo]"
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml scripts/install.sh
