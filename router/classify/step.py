@@ -14,6 +14,7 @@ from router.core.instance import InstanceKind, SopInstance
 from router.core.ports import Analysis, Analyst, Clock, Ledger, Produced, ResultObject, Spool, Task
 from router.core.retry import RetryPolicy
 from router.errors import ChildDied, ChildNotReady, LeaseLost
+from router.faults import fault_point
 from router.observe.log import emit
 from router.spool.part10 import data_set_offset
 
@@ -43,9 +44,11 @@ class ClassifyStep:
 
     def _run(self, task: Task) -> None:
         try:
+            fault_point("classify.claimed")
             path = self._spool.path(task.instance.spool_key)
             wanted = tuple(task.options.get("results", ()))
             analysis = self._analyst.analyse(task.target, task.instance, path, wanted)
+            fault_point("classify.answered")
             produced = self._spooled(task, analysis.results)
             self._complete(task, analysis, produced)
         except LeaseLost:
@@ -73,6 +76,7 @@ class ClassifyStep:
         try:
             for result in results:
                 produced.append(self._produced(task, result))
+                fault_point("classify.spooled")
         except OSError:
             self._forget([one.instance.spool_key for one in produced])
             raise

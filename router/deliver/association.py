@@ -30,6 +30,7 @@ from router.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NA
 from router.deliver.answers import closed, rejection, silent, unreachable
 from router.deliver.command import C_ECHO_RQ, C_STORE_RQ, NotAResponse, Response, c_echo_rq, c_store_rq, response_to
 from router.errors import PeerUnreachable
+from router.faults import fault_point
 
 #: PS3.8 9.3.2.2: presentation context IDs are odd numbers of one byte.
 CONTEXT_COUNT_MAX = 128
@@ -91,7 +92,9 @@ class Association:
         """Sends what is left of `data_set`, chunk by chunk, and waits for the peer's answer. Raises OSError of the file."""
         message_id = self._next_message_id()
         request = c_store_rq(message_id=message_id, sop_class_uid=sop_class_uid, sop_instance_uid=sop_instance_uid)
+        fault_point("deliver.unsent")
         self._send_command(context_id, request)
+        fault_point("deliver.command_sent")
         self._send_data_set(context_id, data_set)
         return self._response(C_STORE_RQ, message_id)
 

@@ -22,6 +22,7 @@ from router.errors import (
     RouterError,
     SpoolDamaged,
 )
+from router.faults import fault_point
 from router.settings import AETitle, Port, Seconds, Table
 
 _IMPLICIT = "1.2.840.10008.1.2"
@@ -141,6 +142,7 @@ class DicomDestination:
                     sop_instance_uid=instance.sop_instance_uid,
                     data_set=data_set,
                 )
+                fault_point("deliver.answered")
         except SpoolDamaged as error:
             return error
         return outcome_of(response, peer=self._address.ae_title)

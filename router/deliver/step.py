@@ -30,6 +30,7 @@ from router.errors import (
     RouterError,
     SpoolDamaged,
 )
+from router.faults import fault_point
 from router.observe.log import emit
 
 #: An instance that fails this often while others pass is itself the reason (Orthanc answers 0xA700 to one without PatientID).
@@ -128,6 +129,7 @@ class DeliverStep:
 
     def run(self, tasks: Sequence[Task]) -> None:
         """Sends all of them on as few associations as possible and settles each as soon as its answer is known."""
+        fault_point("deliver.claimed")
         ready: list[Task] = []
         deliveries: list[Delivery] = []
         failures: list[Exception] = []

@@ -33,6 +33,7 @@ from router.dimse.command import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, Command, en
 from router.dimse.message import MessageAssembler
 from router.dimse.pdu import ProtocolError
 from router.dimse.store import Answer, DataSetSink, OpenSink, PeerIdentity, StoreRequest, Tell
+from router.faults import fault_point
 
 #: Complete requests without an answer, the one being served included; then nothing more is read until one is answered.
 PIPELINED_MAX = 3
@@ -415,9 +416,11 @@ class GuardedDIMSE(DIMSEServiceProvider):  # type: ignore[misc]
         connection = self.dul.socket
         if connection is not None and self.dul.state_machine.current_state == "Sta6":
             response = encode_response(message.command, status=answer.status, comment=answer.comment)
+            fault_point("answer.unsent")
             connection.send(
                 pdu.encode_command(message.context_id, response, pdu_byte_count_max=self.assoc.peer_pdu_byte_count_max)
             )
+            fault_point("answer.sent")
 
 
 class GuardedAssociation(Association):  # type: ignore[misc]

@@ -20,6 +20,7 @@ from router.core.lifecycle import Event, TaskKind, TaskState
 from router.core.ports import Clock, Produced, Receipt, Task
 from router.core.rules import Plan
 from router.errors import ConfigError
+from router.faults import fault_point
 from router.ledger import migrations
 from router.ledger.engine import Engines, check, open_engines, unusable
 from router.ledger.entry import enter, owe, record
@@ -88,9 +89,13 @@ class SqlLedger:
                 owe(tx, entry, TaskKind.CLASSIFY, order.classifier, options)
             for destination in plan.deliver:
                 owe(tx, entry, TaskKind.DELIVER, destination)
+            fault_point("accept.written")
             return entry.receipt
 
-        return self._writer.do(work)
+        fault_point("accept.begun")
+        receipt = self._writer.do(work)
+        fault_point("accept.committed")
+        return receipt
 
     def claim(self, kind: TaskKind, target: str, *, lease_s: float, limit: int) -> list[Task]:
         """Up to `limit` due tasks, oldest first; leases that ended are found here and their tasks are due again."""
@@ -116,8 +121,10 @@ class SqlLedger:
                 record(tx, entry, "made", detail=f"by {task.target}")
                 for destination in result.destinations:
                     owe(tx, entry, TaskKind.DELIVER, destination)
+            fault_point("deliver.written" if task.kind is TaskKind.DELIVER else "classify.written")
 
         self._writer.do(work)
+        fault_point("deliver.committed" if task.kind is TaskKind.DELIVER else "classify.committed")
 
     def defer(self, task: Task, *, error: str, at: datetime | None) -> None:
         """Another try at `at`, or failed for good when None. Raises LeaseLost."""

@@ -31,6 +31,7 @@ from router.dimse import status
 from router.dimse.contexts import VERIFICATION
 from router.dimse.store import Answer, StoreRequest
 from router.errors import RefusedError
+from router.faults import fault_point
 from router.observe.log import emit
 from router.receive.header import read_header
 from router.spool.part10 import file_head
@@ -186,6 +187,7 @@ class InstanceSink:
     def _received(self, instance: SopInstance, plan: Plan, receipt: Receipt) -> None:
         events = {Receipt.DUPLICATE: "instance.duplicate", Receipt.CONFLICT: "instance.conflict"}
         if receipt is Receipt.DUPLICATE:
+            fault_point("duplicate.known")
             with suppress(OSError):  # then it is an orphan, and the janitor's
                 self._intake.spool.delete(instance.spool_key)
         self._tell(

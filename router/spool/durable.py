@@ -10,6 +10,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from router.faults import fault_point
+
 #: Small writes are gathered up to this; larger ones go to the disk as they are, without another copy.
 _GATHERED_BYTE_COUNT = 2**18
 _LARGE_BYTE_COUNT = 2**16
@@ -58,6 +60,7 @@ class DurableFile:
         self._disk = disk
         self._gathered = bytearray()
         self._fd: int | None = disk.create(temporary)
+        fault_point("spool.created")
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Appends."""
@@ -90,15 +93,19 @@ class DurableFile:
         fd = self._open_fd()
         try:
             self._flush(fd)
+            fault_point("spool.written")
             self._disk.sync(fd)
+            fault_point("spool.file_synced")
             self._fd = None  # whatever close says, the descriptor is gone
             self._disk.close(fd)
             self._disk.rename(self._temporary, self._final)
+            fault_point("spool.renamed")
         except OSError:
             self.discard()
             raise
         try:
             self._disk.sync_folder(self._final.parent)
+            fault_point("spool.folder_synced")
         except OSError:
             with suppress(OSError):
                 self._disk.unlink(self._final)

@@ -27,6 +27,7 @@ from router.core.childproto import (
 from router.core.instance import SopInstance
 from router.core.ports import Analysis
 from router.errors import ChildDied, ChildNotReady
+from router.faults import fault_point
 from router.observe.log import emit
 
 T = TypeVar("T")
@@ -172,6 +173,7 @@ class _Child:
 
         def converse() -> Analysis:
             self._connection.send_bytes(request)
+            fault_point("classify.asked")
             header = self._connection.recv_bytes(HEADER_BYTE_COUNT_MAX)
             # A frame of another length than announced is refused before or after it is read.
             frames = [self._connection.recv_bytes(max(1, count)) for count in result_byte_counts(header)]

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from router.core.ports import Spool
 from router.errors import SpoolDamaged
+from router.faults import fault_point
 from router.observe.log import emit
 
 FREE_EVERY_S = 60.0
@@ -96,8 +97,12 @@ class Janitor:
         count = 0
         while not self._stopping.is_set():
             keys = self._ledger.free(retention_s=self._retention_s, limit=_BATCH)
+            if keys:
+                fault_point("free.committed")
             for key in keys:
                 self._spool.delete(key)
+            if keys:
+                fault_point("free.deleted")
             count += len(keys)
             if len(keys) < _BATCH:
                 break
