@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from router.dimse.guard import PIPELINED_MAX
 from router.dimse.slots import PENDING_PER_PEER_MAX
 from router.settings import PeerSettings
 from tests.edge.rawpeer import (
@@ -34,6 +35,7 @@ from tests.edge.rawpeer import (
 )
 from tests.edge.test_store import CT_DATA, CT_UID
 from tests.peers import wait_until
+from tests.receive.fakes import MemoryLedger
 
 PROC = Path("/proc/self")
 
@@ -109,6 +111,18 @@ def test_a_data_set_that_stops_between_fragments_ends_the_association(quick) -> 
         peer.associated()
         peer.send(p_data(pdv(1, 3, store_command(CT_UID))), p_data(pdv(1, 0, CT_DATA[:1000])))
         assert peer.ending() == "abort"
+
+
+def test_a_data_set_that_drips_ends_the_association(quick) -> None:
+    with quick.peer() as peer:
+        peer.associated()
+        peer.send(p_data(pdv(1, 3, store_command(CT_UID))))
+        with pytest.raises((OSError, AssertionError)):
+            for _ in range(50):
+                peer.send(p_data(pdv(1, 0, b"0123456789")))
+                time.sleep(0.1)
+            assert peer.ending() == "still open"
+    wait_until(lambda: any("bytes a second" in event["reason"] for event in quick.events("association.ended")))
 
 
 def test_an_idle_association_is_closed(quick) -> None:
@@ -205,6 +219,28 @@ def test_a_data_set_without_end_is_cut_and_takes_neither_memory_nor_disk(start_n
                 peer.send(fragment)
             assert peer.ending() == "still open"
     honest(node)
+
+
+def test_requests_are_not_collected_while_one_is_served(start_node) -> None:
+    """A peer that does not wait for answers may not fill disk or memory with requests."""
+    reached, go_on = threading.Event(), threading.Event()
+
+    def before() -> None:
+        reached.set()
+        assert go_on.wait(20)
+
+    node = start_node(ledger=MemoryLedger(before))
+    with node.peer() as peer:
+        peer.associated()
+        sent = threading.Thread(target=peer.send, args=[store(CT_UID, CT_DATA, message_id=n + 1) for n in range(300)])
+        sent.start()
+        assert reached.wait(10)
+        sent.join(1)
+        assert sent.is_alive(), "everything was read though nothing was answered"
+        assert len(node.files()) <= PIPELINED_MAX
+        go_on.set()
+        assert [peer.status() for _ in range(300)] == [0] * 300
+        sent.join(10)
 
 
 def test_memory_does_not_grow_with_a_data_set(patient) -> None:
