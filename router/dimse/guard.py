@@ -39,8 +39,8 @@ from router.faults import fault_point
 PIPELINED_MAX = 3
 #: A PDU or a data set must arrive at this rate at least, once its first seconds are over.
 BYTES_PER_SECOND_MIN = 16_384
-#: How often a waiting thread looks whether a time-out has expired.
-_TICK_S = 1.0
+#: The longest sleep of a thread that waits: everything that matters wakes it.
+_TICK_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
