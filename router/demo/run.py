@@ -323,7 +323,7 @@ def _equal(file: bytes, sample: Path) -> bool:
 
 def _show(rows: Sequence[Row], destination: DemoDestination, console: Console) -> None:
     table = Table(title="What happened to each image", title_justify="left", box=box.SIMPLE_HEAD, leading=1)
-    table.add_column("image\nSR SOP Instance UID", overflow="fold", min_width=44)
+    table.add_column("image\nSR SOP Instance UID", overflow="fold", min_width=22)
     table.add_column("top findings\n(score)", no_wrap=True)
     table.add_column(f"seen at\n{destination.ae_title}", no_wrap=True)
     table.add_column("original\nafter", justify="right", no_wrap=True)
@@ -383,7 +383,7 @@ def _after(row: Row, at: datetime | None) -> str:
 
 def _where(output: Path, config: Path, destination: DemoDestination, console: Console) -> None:
     base = Path(os.path.relpath(output))
-    console.print(f"\nEverything lies in {base}{os.sep}: router.toml, ledger.db, spool, reports/*.sr.dcm, router.log")
+    console.print(f"\nEverything lies in {base}{os.sep}: router.toml, ledger.db, spool, reports, router.log", highlight=False)
     for what, command in (
         ("Look at a report:", f"dsrdump {base / 'reports'}{os.sep}*.sr.dcm"),
         ("What happened to an image:", f"router trace UID --config {os.path.relpath(config)}"),
