@@ -10,6 +10,10 @@ class TaskKind(StrEnum):
 
     CLASSIFY = "classify"
     DELIVER = "deliver"
+    COMMIT = "commit"
+    """A destination that has an instance must also promise to keep it (Storage Commitment, we ask)."""
+    REPORT = "report"
+    """A peer that asked us for storage commitment must hear what we keep (we answer)."""
 
 
 class TaskState(StrEnum):
