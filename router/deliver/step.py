@@ -166,8 +166,9 @@ class DeliverStep:
                 self._went_down(outcome, lengthens=False)
                 self._try_again(task, outcome, at_least_s=2 * self._breaker.cap_s if task.attempts > 1 else 0)
             case PeerUnreachable() | AssociationRejected():
-                self._went_down(outcome)
-                self._ledger.release(task, at=self._clock.now(), reason=str(outcome))
+                # All of an outage get the same time, so that the queue keeps its order however often it is probed.
+                since = self._went_down(outcome)
+                self._ledger.release(task, at=since, reason=str(outcome))
             case PeerBusy():
                 self._refused_for_want_of_resources(outcome)
                 self._try_again(task, outcome)
@@ -257,14 +258,16 @@ class DeliverStep:
         if news:
             emit("destination.up", destination=self.name)
 
-    def _went_down(self, error: Exception, *, lengthens: bool = True) -> None:
+    def _went_down(self, error: Exception, *, lengthens: bool = True) -> datetime:
+        """Returns since when it has been down."""
         with self._changed:
             news = self._breaker.failed(self._monotonic(), jitter=self._jitter(), lengthens=lengthens)
             self._reason = _reason(error)
-            self._down_since = self._down_since or self._clock.now()
+            since = self._down_since = self._down_since or self._clock.now()
             self._changed.notify_all()
         if news:
             emit("destination.down", level=logging.WARNING, destination=self.name, reason=_reason(error))
+        return since
 
 
 def _reason(error: Exception) -> str:

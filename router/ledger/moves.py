@@ -39,7 +39,7 @@ _READY = (
 _RETRY = (
     select(task.c.task_id)
     .where(_LANE, is_state(task.c.state, TaskState.RETRY), task.c.not_before <= bindparam("now"))
-    .order_by(task.c.not_before)
+    .order_by(task.c.not_before, task.c.task_id)
     .limit(bindparam("count"))
     .with_for_update(skip_locked=True)
 )

@@ -108,7 +108,7 @@ task = Table(
 )
 for _name, _columns, _states in (
     ("task_ready", (task.c.kind, task.c.target, task.c.task_id), (TaskState.READY,)),
-    ("task_retry", (task.c.kind, task.c.target, task.c.not_before), (TaskState.RETRY,)),
+    ("task_retry", (task.c.kind, task.c.target, task.c.not_before, task.c.task_id), (TaskState.RETRY,)),
     ("task_leased", (task.c.kind, task.c.target, task.c.lease_until), (TaskState.LEASED,)),
     ("task_failed", (task.c.task_id,), (TaskState.FAILED,)),
     ("task_owed", (task.c.task_id,), tuple(OWED)),

@@ -396,7 +396,8 @@ def test_the_only_node_need_not_wait_for_the_leases_of_its_former_life(
     assert len(claim(successor)) == 1
 
 
-def test_a_wait_ends_when_work_comes(ledger: SqlLedger) -> None:
+def test_a_wait_ends_when_work_comes(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("router.ledger.wake.LOOK_S", 3600)  # by the signal of this process, not by looking at the file
     waiting = threading.Thread(target=ledger.wait, args=(TaskKind.DELIVER, "pacs"), kwargs={"timeout_s": 60})
     waiting.start()
     ledger.accept(instance(), plan())

@@ -182,9 +182,12 @@ def test_when_it_is_back_everything_goes_in_the_order_it_came(
     lane.destination.down = PeerUnreachable("away")
     lane.turn()
     lane.accept(*(f"1.{n}" for n in range(10, 20)))
+    for _ in range(7):
+        lane.clock.forward(30)
+        assert lane.turn() == 1
     lane.destination.down = None
     lane.destination.batches.clear()
-    lane.clock.forward(1)
+    lane.clock.forward(30)
     assert [lane.turn(), lane.turn()] == [1, 32]
     assert [uid for batch in lane.destination.batches for uid in batch] == [f"1.{n}" for n in range(20)]
     assert lane.states() == {}
@@ -279,6 +282,24 @@ def test_the_instance_that_a_peer_dies_of_does_not_hold_up_the_others(lane: Lane
             lane.clock.forward(20)
     assert lane.states() == {"1.poison": TaskState.FAILED}
     assert "while other instances passed" in lane.error("1.poison")
+
+
+def test_a_peer_that_an_instance_kills_for_a_while_still_gets_the_others(lane: Lane) -> None:
+    """It starts again each time; were the oldest always the probe, it would do nothing but start again."""
+    lane.accept("1.poison")
+    lane.destination.answers["1.poison"] = AssociationBroke("PACS closed the connection instead of an answer")
+    lane.turn()
+    lane.accept("1.1", "1.2", "1.3")
+    up_again_at = lane.clock.now().timestamp() + 20
+    for _ in range(120):
+        before = len(lane.destination.batches)
+        now = lane.clock.now().timestamp()
+        lane.destination.down = PeerUnreachable("nothing listens") if now < up_again_at else None
+        lane.turn()
+        if lane.destination.down is None and any("1.poison" in batch for batch in lane.destination.batches[before:]):
+            up_again_at = now + 20
+        lane.clock.forward(1)
+    assert set(lane.states()) == {"1.poison"}
 
 
 def test_a_missing_spool_file_is_an_alarm_and_fails_only_its_own_delivery(
