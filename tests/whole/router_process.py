@@ -53,15 +53,23 @@ class RouterProcess:
         rules: Sequence[str] = (CHEST_RULE, EVERYTHING_RULE),
         classifier: str = 'type = "demo"',
         node: str = "",
+        spool: str = 'free_byte_count_min = "64 MiB"',
         port: int | None = None,
+        spool_folder: Path | None = None,
+        ledger_folder: Path | None = None,
     ) -> None:
+        """`classifier`, `node` and `spool` are lines of their tables; no classifier, no table."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self.spool_folder = spool_folder or folder / "spool"
         self.port = port or free_port()
         self.web_port = free_port()
         self.config = folder / "router.toml"
         self.log = folder / "router.log"
-        self.ledger_url = f"sqlite:///{folder / 'ledger.db'}"
+        self.ledger_path = (ledger_folder or folder) / "ledger.db"
+        self.ledger_url = f"sqlite:///{self.ledger_path}"
+        self.program: tuple[str, ...] = ("-m", "router")
+        self.environment: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self.config.write_text(
             f"""
@@ -71,8 +79,8 @@ host = "{HOST}"
 port = {self.port}
 {node}
 [spool]
-path = {json.dumps(str(folder / "spool"))}
-free_byte_count_min = "64 MiB"
+path = {json.dumps(str(self.spool_folder))}
+{spool}
 
 [ledger]
 url = {json.dumps(self.ledger_url)}
@@ -81,8 +89,7 @@ url = {json.dumps(self.ledger_url)}
 host = "{HOST}"
 port = {self.web_port}
 
-[classifiers.cxr]
-{classifier}
+{f"[classifiers.cxr]{chr(10)}{classifier}" if classifier else ""}
 {"".join(tables)}{"".join(rules)}"""
         )
 
@@ -91,18 +98,19 @@ port = {self.web_port}
         assert self._process is None, "runs already"
         with self.log.open("ab") as stream:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "router", "serve", "--config", str(self.config)],
+                [sys.executable, *self.program, "serve", "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
                 cwd=ROOT,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                env={**os.environ, "OMP_NUM_THREADS": "1", **self.environment},
             )
         if wait:
-            wait_until(lambda: self._ended() or self.health()[0], 60, "router serve gets ready")
-            assert not self._ended(), f"router serve ended:\n{self.log.read_text()[-4000:]}"
+            wait_until(lambda: self.ended() or self.health()[0], 60, "router serve gets ready")
+            assert not self.ended(), f"router serve ended:\n{self.log.read_text()[-4000:]}"
 
-    def _ended(self) -> bool:
+    def ended(self) -> bool:
+        """True when it was started and is gone."""
         return self._process is not None and self._process.poll() is not None
 
     @property
