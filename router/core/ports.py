@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from router.core.commitment import CommitmentReport, CommitmentRequest, Standing
 from router.core.findings import Outcome, Prediction
 from router.core.instance import InstanceKind, SopInstance
 from router.core.lifecycle import TaskKind
@@ -74,8 +75,8 @@ class Receipt(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """One owed piece of work, leased to us."""
+class Claimed:
+    """What every owed piece of work has, once it is leased to us."""
 
     task_id: int
     kind: TaskKind
@@ -83,11 +84,39 @@ class Task:
     """Name of a classifier or of a destination."""
     attempts: int
     """This one included; (task_id, attempts, lease) is the fencing token."""
-    instance: SopInstance
     lease: str = ""
     """Opaque: which claim this is. Attempts start again when an operator puts a task back, leases never repeat."""
     options: dict[str, Any] = field(default_factory=dict)
-    """CLASSIFY: {"results": [...], "results_to": [...]}."""
+    """CLASSIFY: {"results": [...], "results_to": [...]}; DELIVER and COMMIT: {"resent": how often}, if ever."""
+
+    @property
+    def uid(self) -> str:
+        """What it is about, for the log."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task(Claimed):
+    """One owed piece of work on one instance."""
+
+    instance: SopInstance
+
+    @property
+    def uid(self) -> str:
+        """SOP Instance UID."""
+        return self.instance.sop_instance_uid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportTask(Claimed):
+    """A peer that asked for storage commitment has to hear of it (TaskKind.REPORT)."""
+
+    request: CommitmentRequest
+
+    @property
+    def uid(self) -> str:
+        """Transaction UID."""
+        return self.request.transaction_uid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,23 +139,31 @@ class Ledger(Protocol):
         ...
 
     def complete(
-        self, task: Task, *, note: str = "", outcome: Outcome | None = None, produced: Sequence[Produced] = ()
+        self,
+        task: Task,
+        *,
+        note: str = "",
+        outcome: Outcome | None = None,
+        produced: Sequence[Produced] = (),
+        commit: bool = False,
     ) -> None:
         """Checks the lease, then: task done + outcome + results + their deliver tasks, in one transaction.
+
+        `commit`: the target of a delivery must now also commit to the instance (TaskKind.COMMIT).
 
         Raises LeaseLost, and then has written nothing.
         """
         ...
 
-    def defer(self, task: Task, *, error: str, at: datetime | None) -> None:
+    def defer(self, task: Claimed, *, error: str, at: datetime | None) -> None:
         """Another try at `at`, or failed for good when None. Raises LeaseLost."""
         ...
 
-    def release(self, task: Task, *, at: datetime, reason: str) -> None:
+    def release(self, task: Claimed, *, at: datetime, reason: str) -> None:
         """Gives the task back as if it had not been tried (a destination that is down burns no attempts)."""
         ...
 
-    def renew(self, tasks: Sequence[Task], *, lease_s: float) -> None:
+    def renew(self, tasks: Sequence[Claimed], *, lease_s: float) -> None:
         """Lets those leases that are still ours end `lease_s` from now; lost ones stay lost."""
         ...
 
@@ -136,6 +173,54 @@ class Ledger(Protocol):
 
     def wake(self, kind: TaskKind, target: str) -> None:
         """Ends every `wait` for this kind and target."""
+        ...
+
+
+# ---- storage commitment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What became of the instances of one answer."""
+
+    target: str
+    committed: tuple[str, ...] = ()
+    """SOP Instance UIDs."""
+    resent: tuple[str, ...] = ()
+    """They are delivered once more."""
+    asked_again: tuple[str, ...] = ()
+    """The destination could not say."""
+    failed: tuple[str, ...] = ()
+    """They wait for an operator."""
+
+
+class Commitments(Protocol):
+    """The ledger as far as storage commitment goes: what peers asked of us, and what we asked of destinations."""
+
+    def take(self, request: CommitmentRequest, *, lease_s: float) -> list[ReportTask]:
+        """Writes the request and the report that is owed for it, in one transaction.
+
+        With `lease_s` over 0 that report, and others that this peer waits for, are claimed for the caller, who may
+        give them on the association that is open; otherwise they are due at once.
+        """
+        ...
+
+    def standings(self, sop_instance_uids: Collection[str]) -> Mapping[str, Sequence[Standing]]:
+        """How instances stand now; those that the ledger does not know are absent."""
+        ...
+
+    def reported(self, task: ReportTask, report: CommitmentReport) -> None:
+        """The peer has the report. Raises LeaseLost."""
+        ...
+
+    def ask(self, transaction_uid: str, target: str, tasks: Sequence[Task]) -> None:
+        """A destination is about to be asked to commit to the instances of these tasks."""
+        ...
+
+    def answered(self, report: CommitmentReport, *, resends_max: int) -> Answered:
+        """A destination's answer to `ask`: what it keeps is committed, what it lacks is owed again. Raises KeyError for
+        a Transaction UID that is none of ours. The same answer again changes nothing.
+        """
         ...
 
 
@@ -230,6 +315,6 @@ class Destination(Protocol):
 class Step(Protocol):
     """What a worker does with the tasks it claimed."""
 
-    def run(self, tasks: Sequence[Task]) -> None:
-        """Settles every task by the ledger; raises nothing but programming errors."""
+    def run(self, tasks: Sequence[Any]) -> None:
+        """Settles every task by the ledger; raises nothing but programming errors. Tasks are Task, or ReportTask."""
         ...

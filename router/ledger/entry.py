@@ -50,9 +50,9 @@ class Entry:
 
 class _Rooted(Protocol):
     @property
-    def instance_id(self) -> int: ...
+    def instance_id(self) -> int | None: ...
     @property
-    def root_id(self) -> int: ...
+    def root_id(self) -> int | None: ...
 
 
 def enter(
@@ -106,17 +106,28 @@ def owe(tx: Transaction, entry: _Rooted, kind: TaskKind, target: str, options: M
 
 
 def record(tx: Transaction, about: _Rooted, what: str, *, task: Any = None, detail: str = "") -> None:
-    """One line of the custody trail; `task` is a Task or a row with kind, target and attempts."""
-    tx.connection.execute(
-        _NEW_EVENT,
+    """One line of the custody trail; `task` is a Task or a row with kind, target and attempts.
+
+    None for what is about no instance: the report on a peer's request says itself what became of it.
+    """
+    record_each(tx, [(about, detail)], what, task=task)
+
+
+def record_each(tx: Transaction, about: Sequence[tuple[_Rooted, str]], what: str, *, task: Any = None) -> None:
+    """The same for many instances, each with a detail of its own."""
+    lines = [
         {
-            "root_id": about.root_id,
-            "instance_id": about.instance_id,
+            "root_id": one.root_id,
+            "instance_id": one.instance_id,
             "at": tx.now_us,
             "what": what,
             "kind": str(task.kind) if task is not None else "",
             "target": task.target if task is not None else "",
             "attempt": task.attempts if task is not None else 0,
             "detail": detail,
-        },
-    )
+        }
+        for one, detail in about
+        if one.instance_id is not None
+    ]
+    if lines:
+        tx.connection.execute(_NEW_EVENT, lines if len(lines) > 1 else lines[0])

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, func, select, update
 
 from router.core.lifecycle import TRANSITIONS, Event, TaskKind, TaskState
-from router.core.ports import Task
+from router.core.ports import Claimed, ReportTask, Task
 from router.errors import LeaseLost
 from router.ledger.entry import record
-from router.ledger.rows import task_of
-from router.ledger.schema import instance, is_state, task
+from router.ledger.rows import report_task_of, task_of
+from router.ledger.schema import commitment, instance, is_state, task
 from router.ledger.writer import Transaction
 
 
@@ -46,7 +47,7 @@ _RETRY = (
 _ENDED = select(task.c.task_id).where(
     _LANE, is_state(task.c.state, TaskState.LEASED), task.c.lease_until <= bindparam("now")
 )
-_LEASE = (
+_NEW_LEASE = (
     update(task)
     .where(task.c.task_id.in_(bindparam("ids", expanding=True)), is_state(task.c.state, *sources(Event.CLAIM)))
     .values(
@@ -70,6 +71,20 @@ _TASKS = (
     .where(task.c.task_id.in_(bindparam("ids", expanding=True)))
     .order_by(task.c.task_id)
 )
+_REPORTS = (
+    select(
+        task.c.task_id,
+        task.c.kind.label("task_kind"),
+        task.c.target,
+        task.c.attempts,
+        task.c.lease,
+        task.c.options,
+        *(column for column in commitment.c if column.name != "commitment_id"),
+    )
+    .join_from(task, commitment, task.c.commitment_id == commitment.c.commitment_id)
+    .where(task.c.task_id.in_(bindparam("ids", expanding=True)))
+    .order_by(task.c.task_id)
+)
 _HELD = (
     select(task.c.instance_id, task.c.root_id, task.c.error)
     .where(
@@ -90,17 +105,47 @@ _DUE = select(
 
 def claim(tx: Transaction, kind: TaskKind, target: str, *, lease_us: int, limit: int) -> list[Task]:
     """Leases due tasks of a lane, oldest first; those whose lease has ended are due again."""
+    ids = _lease_due(tx, kind, target, lease_us=lease_us, limit=limit)
+    return [task_of(row) for row in tx.connection.execute(_TASKS, {"ids": ids})] if ids else []
+
+
+def claim_reports(tx: Transaction, target: str, *, lease_us: int, limit: int) -> list[ReportTask]:
+    """The same for reports to peers (TaskKind.REPORT)."""
+    ids = _lease_due(tx, TaskKind.REPORT, target, lease_us=lease_us, limit=limit)
+    return [report_task_of(row) for row in tx.connection.execute(_REPORTS, {"ids": ids})] if ids else []
+
+
+def lease_reports(tx: Transaction, ids: Sequence[int], *, lease_us: int) -> list[ReportTask]:
+    """Leases these very reports, due or not."""
+    _lease(tx, ids, lease_us=lease_us)
+    return [report_task_of(row) for row in tx.connection.execute(_REPORTS, {"ids": list(ids)})]
+
+
+def _lease_due(tx: Transaction, kind: TaskKind, target: str, *, lease_us: int, limit: int) -> list[int]:
     lane = {"lane_kind": kind.value, "lane_target": target, "now": tx.now_us, "count": limit}
     if ended := tx.connection.execute(_ENDED, lane).scalars().all():
         end_leases(tx, and_(task.c.task_id.in_(ended), task.c.lease_until <= tx.now_us))
     # Two looks, because each has its own index, which ends at what is due.
     ids = [task_id for query in (_READY, _RETRY) for task_id in tx.connection.execute(query, lane).scalars()]
     ids = sorted(ids)[:limit]
-    if not ids:
-        return []
-    lease = {"ids": ids, "new_lease": uuid.uuid4().hex, "new_lease_until": tx.now_us + lease_us}
-    tx.connection.execute(_LEASE, lease)
-    return [task_of(row) for row in tx.connection.execute(_TASKS, {"ids": ids})]
+    if ids:
+        _lease(tx, ids, lease_us=lease_us)
+    return ids
+
+
+def _lease(tx: Transaction, ids: Sequence[int], *, lease_us: int) -> None:
+    lease = {"ids": list(ids), "new_lease": uuid.uuid4().hex, "new_lease_until": tx.now_us + lease_us}
+    tx.connection.execute(_NEW_LEASE, lease)
+
+
+def move(tx: Transaction, ids: Sequence[int], happening: Event, **values: Any) -> None:
+    """Moves those of the tasks for which the move is in the table; others stay as they are."""
+    if ids:
+        tx.connection.execute(
+            update(task)
+            .where(task.c.task_id.in_(ids), is_state(task.c.state, *sources(happening)))
+            .values(state=after(happening), **values)
+        )
 
 
 def due_at(connection: Connection, kind: TaskKind, target: str) -> int | None:
@@ -131,7 +176,7 @@ def end_leases(tx: Transaction, which: Any) -> int:
     return len(rows)
 
 
-def holds(held: Task) -> Any:
+def holds(held: Claimed) -> Any:
     """The fence: this very claim of the task still stands."""
     return and_(
         task.c.task_id == held.task_id,
@@ -141,7 +186,7 @@ def holds(held: Task) -> Any:
     )
 
 
-def settle(tx: Transaction, held: Task, happening: Event, **values: Any) -> Any:
+def settle(tx: Transaction, held: Claimed, happening: Event, **values: Any) -> Any:
     """Ends a lease by a move of the task's state; returns the row as it was. Raises LeaseLost."""
     fence = {"held_id": held.task_id, "held_attempts": held.attempts, "held_lease": held.lease}
     row = tx.connection.execute(_HELD, fence).one_or_none()

@@ -14,7 +14,7 @@ from router.core.instance import InstanceKind, SopInstance
 from router.core.lifecycle import OWED, TaskKind, TaskState
 from router.ledger.instants import from_us
 from router.ledger.rows import instance_of
-from router.ledger.schema import event, instance, is_state, outcome, task
+from router.ledger.schema import commitment, event, instance, is_state, outcome, task
 
 #: SQLite takes at most this many values in one IN (...) of a default build, PostgreSQL many more.
 _VALUES_MAX = 500
@@ -44,6 +44,7 @@ class TaskStatus:
     state: TaskState
     attempts: int
     sop_instance_uid: str
+    """Of a report to a peer: the Transaction UID of its request."""
     error: str
     created_at: datetime
     not_before: datetime | None
@@ -57,7 +58,7 @@ class TraceLine:
     at: datetime
     what: str
     """received, received_again, duplicate, conflict, analysed, not_analysed, made, delivered, done, deferred, failed,
-    lease_lost, requeued, freed."""
+    lease_lost, requeued, freed, committed, not_committed, commitment_asked, commitment_reported."""
     sop_instance_uid: str
     instance_kind: InstanceKind
     sha256: str
@@ -263,8 +264,10 @@ class Queries:
 
 
 def _tasks() -> Any:
-    return select(task, instance.c.sop_instance_uid).join_from(
-        task, instance, task.c.instance_id == instance.c.instance_id
+    return (
+        select(task, func.coalesce(instance.c.sop_instance_uid, commitment.c.transaction_uid).label("sop_instance_uid"))
+        .outerjoin_from(task, instance, task.c.instance_id == instance.c.instance_id)
+        .outerjoin(commitment, task.c.commitment_id == commitment.c.commitment_id)
     )
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from router.core.commitment import CommitmentRequest, Reference
 from router.core.instance import InstanceKind, SopInstance
 from router.core.lifecycle import TaskKind
-from router.core.ports import Task
+from router.core.ports import ReportTask, Task
 from router.ledger.instants import from_us, to_us
 
 
@@ -64,4 +65,25 @@ def task_of(row: Row[Any]) -> Task:
         lease=row.lease,
         instance=instance_of(row),
         options=row.options,
+    )
+
+
+def report_task_of(row: Row[Any]) -> ReportTask:
+    """The task in a row of table `task` joined with the request that it is about."""
+    return ReportTask(
+        task_id=row.task_id,
+        kind=TaskKind(row.task_kind),
+        target=row.target,
+        attempts=row.attempts,
+        lease=row.lease,
+        options=row.options,
+        request=CommitmentRequest(
+            transaction_uid=row.transaction_uid,
+            references=tuple(Reference(*pair) for pair in row.instances),
+            calling_ae_title=row.calling_ae_title,
+            called_ae_title=row.called_ae_title,
+            peer_host=row.peer_host,
+            requested_at=from_us(row.requested_at),
+            duplicate=row.duplicate,
+        ),
     )

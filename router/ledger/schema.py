@@ -87,14 +87,43 @@ Index(
     postgresql_where=instance.c.bytes_missed_at.is_not(None),
 )
 
+#: What peers asked us to commit to (N-ACTION).
+commitment = Table(
+    "commitment",
+    METADATA,
+    Column("commitment_id", _Id, primary_key=True),
+    Column("transaction_uid", Text, nullable=False),
+    Column("calling_ae_title", Text, nullable=False),
+    Column("called_ae_title", Text, nullable=False),
+    Column("peer_host", Text, nullable=False),
+    Column("requested_at", BigInteger, nullable=False),
+    Column("instances", JSON, nullable=False),  # [[SOP Class UID, SOP Instance UID], ...]
+    Column("duplicate", Boolean, nullable=False),  # this peer used the Transaction UID before, for other instances
+    Column("reported_at", BigInteger),  # when the peer took the report last
+    Column("failed", JSON),  # what that report said: SOP Instance UID -> failure reason
+    sqlite_autoincrement=True,
+)
+Index("commitment_uid", commitment.c.transaction_uid)
+
+#: What we asked destinations to commit to, so that an answer finds its tasks, also a late one.
+asked = Table(
+    "asked",
+    METADATA,
+    Column("transaction_uid", Text, primary_key=True),
+    Column("target", Text, nullable=False),
+    Column("asked_at", BigInteger, nullable=False),
+    Column("task_ids", JSON, nullable=False),
+)
+
 task = Table(
     "task",
     METADATA,
     Column("task_id", _Id, primary_key=True),
     Column("kind", Text, nullable=False),
     Column("target", Text, nullable=False),
-    Column("instance_id", _Id, ForeignKey("instance.instance_id"), nullable=False),
-    Column("root_id", _Id, nullable=False),
+    Column("instance_id", _Id, ForeignKey("instance.instance_id")),  # null only where commitment_id is not
+    Column("root_id", _Id),
+    Column("commitment_id", _Id, ForeignKey("commitment.commitment_id")),
     Column("options", JSON, nullable=False),
     Column("state", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
@@ -117,6 +146,12 @@ for _name, _columns, _states in (
     Index(_name, *_columns, sqlite_where=_where, postgresql_where=_where)
 Index("task_instance", task.c.instance_id)
 Index("task_root", task.c.root_id)
+Index(
+    "task_commitment",
+    task.c.commitment_id,
+    sqlite_where=task.c.commitment_id.is_not(None),
+    postgresql_where=task.c.commitment_id.is_not(None),
+)
 Index("task_counts", task.c.kind, task.c.target, task.c.state)
 
 outcome = Table(

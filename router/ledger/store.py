@@ -17,11 +17,12 @@ from sqlalchemy.exc import DBAPIError
 from router.core.findings import NotAnalysed, Outcome, outcome_to_json
 from router.core.instance import SopInstance
 from router.core.lifecycle import Event, TaskKind, TaskState
-from router.core.ports import Clock, Produced, Receipt, Task
+from router.core.ports import Claimed, Clock, Produced, Receipt, Task
 from router.core.rules import Plan
 from router.errors import ConfigError
 from router.faults import fault_point
 from router.ledger import migrations
+from router.ledger.commitments import CommitmentBook
 from router.ledger.engine import Engines, check, open_engines, unusable
 from router.ledger.entry import enter, owe, record
 from router.ledger.instants import seconds_to_us, to_us
@@ -59,6 +60,7 @@ class SqlLedger:
             self._listen_to_others()  # a command that only writes has to tell the others too
         self._writer = GroupCommit(self._engines.write, now_us=self._now_us, committed=self._ring)
         self.queries = Queries(self._engines.read)
+        self.commitments = CommitmentBook(self._writer, self._engines.read)
 
     def close(self) -> None:
         """Writes what waits, then closes every connection. May be called twice."""
@@ -102,9 +104,18 @@ class SqlLedger:
         return self._writer.do(lambda tx: claim(tx, kind, target, lease_us=seconds_to_us(lease_s), limit=limit))
 
     def complete(
-        self, task: Task, *, note: str = "", outcome: Outcome | None = None, produced: Sequence[Produced] = ()
+        self,
+        task: Task,
+        *,
+        note: str = "",
+        outcome: Outcome | None = None,
+        produced: Sequence[Produced] = (),
+        commit: bool = False,
     ) -> None:
-        """Checks the lease, then: done + outcome + results + their deliver tasks. Raises LeaseLost, having written nothing."""
+        """Checks the lease, then: done + outcome + results + their deliver tasks. Raises LeaseLost, having written nothing.
+
+        `commit`: the destination that has it now must also commit to it.
+        """
 
         def work(tx: Transaction) -> None:
             held = settle(tx, task, Event.SUCCEED, settled_at=tx.now_us, error="")
@@ -114,6 +125,8 @@ class SqlLedger:
                 if isinstance(outcome, NotAnalysed):
                     detail = f"{outcome.code}: {outcome.reason}"
             record(tx, held, what, task=task, detail=detail)
+            if commit:
+                owe(tx, held, TaskKind.COMMIT, task.target, task.options)
             for result in produced:
                 entry = enter(tx, result.instance, root_id=held.root_id, rules=(), notes=())
                 if entry.receipt is Receipt.DUPLICATE:
@@ -126,7 +139,7 @@ class SqlLedger:
         self._writer.do(work)
         fault_point("deliver.committed" if task.kind is TaskKind.DELIVER else "classify.committed")
 
-    def defer(self, task: Task, *, error: str, at: datetime | None) -> None:
+    def defer(self, task: Claimed, *, error: str, at: datetime | None) -> None:
         """Another try at `at`, or failed for good when None. Raises LeaseLost."""
 
         def work(tx: Transaction) -> None:
@@ -141,7 +154,7 @@ class SqlLedger:
 
         self._writer.do(work)
 
-    def release(self, task: Task, *, at: datetime, reason: str) -> None:
+    def release(self, task: Claimed, *, at: datetime, reason: str) -> None:
         """Gives the task back as if it had not been tried. Raises LeaseLost."""
 
         def work(tx: Transaction) -> None:
@@ -150,7 +163,7 @@ class SqlLedger:
 
         self._writer.do(work)
 
-    def renew(self, tasks: Sequence[Task], *, lease_s: float) -> None:
+    def renew(self, tasks: Sequence[Claimed], *, lease_s: float) -> None:
         """Lets the leases that are still ours end `lease_s` from now; those that are lost stay lost."""
 
         def work(tx: Transaction) -> None:

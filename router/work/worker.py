@@ -8,10 +8,11 @@ import random
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import datetime
+from typing import Any, Protocol
 
 from router.core.lifecycle import TaskKind
-from router.core.ports import Clock, Ledger, Step, Task
+from router.core.ports import Claimed, Clock, Step
 from router.core.retry import RetryPolicy
 from router.errors import LeaseLost
 from router.observe.log import emit
@@ -20,6 +21,16 @@ from router.observe.log import emit
 IDLE_WAIT_S = 30.0
 #: After a programming error or a ledger that does not answer: no hot loop.
 CRASH_WAIT_S = 5.0
+
+
+class Books(Protocol):
+    """The ledger as far as a worker goes (`SqlLedger`, or its `ReportLane`)."""
+
+    def claim(self, kind: TaskKind, target: str, *, lease_s: float, limit: int) -> Sequence[Claimed]: ...
+    def defer(self, task: Any, *, error: str, at: datetime | None) -> None: ...
+    def renew(self, tasks: Sequence[Any], *, lease_s: float) -> None: ...
+    def wait(self, kind: TaskKind, target: str, *, timeout_s: float) -> None: ...
+    def wake(self, kind: TaskKind, target: str) -> None: ...
 
 
 class Gate(Protocol):
@@ -71,7 +82,7 @@ class Worker:
         self,
         *,
         lane: Lane,
-        ledger: Ledger,
+        ledger: Books,
         clock: Clock,
         policy: RetryPolicy,
         idle_wait_s: float = IDLE_WAIT_S,
@@ -136,7 +147,7 @@ class Worker:
                 )
                 self._stopping.wait(self._crash_wait_s)
 
-    def _work(self, tasks: Sequence[Task]) -> None:
+    def _work(self, tasks: Sequence[Claimed]) -> None:
         try:
             self.lane.step.run(tasks)
         except Exception as error:
@@ -144,7 +155,7 @@ class Worker:
                 self._give_back(task, error)
             raise
 
-    def _give_back(self, task: Task, error: Exception) -> None:
+    def _give_back(self, task: Claimed, error: Exception) -> None:
         """Those that the step has settled raise LeaseLost here."""
         now = self._clock.now()
         at = self._policy.next_attempt_at(now=now, attempts=task.attempts, error=error, jitter=random.random())  # noqa: S311
@@ -157,12 +168,12 @@ class Worker:
                 task_id=task.task_id,
                 kind=task.kind,
                 target=task.target,
-                sop_instance_uid=task.instance.sop_instance_uid,
+                uid=task.uid,
                 reason=f"unexpected {type(error).__name__}",
             )
 
     @contextlib.contextmanager
-    def _keeping(self, tasks: Sequence[Task]) -> Iterator[None]:
+    def _keeping(self, tasks: Sequence[Claimed]) -> Iterator[None]:
         """Renews the leases while the step runs: an object of many gigabytes on a slow line takes longer than a lease."""
         done = threading.Event()
 

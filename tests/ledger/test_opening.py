@@ -91,30 +91,31 @@ def test_a_ledger_of_a_newer_router_is_refused(tmp_path: Path) -> None:
     SqlLedger(url(path)).close()
     with sqlite3.connect(path) as file:
         file.execute("UPDATE meta SET value = '99' WHERE name = 'version'")
-    with pytest.raises(ConfigError, match="version 99, this program knows 1: install the newer router"):
+    with pytest.raises(ConfigError, match="version 99, this program knows 2: install the newer router"):
         SqlLedger(url(path))
 
 
-def _version_1(path: Path) -> sa.Engine:
+def _current(path: Path) -> sa.Engine:
     SqlLedger(url(path)).close()
     return sa.create_engine(url(path))
 
 
 def test_an_older_ledger_is_brought_up_step_by_step(tmp_path: Path) -> None:
-    engine = _version_1(tmp_path / "ledger.db")
+    engine = _current(tmp_path / "ledger.db")
+    now = migrations.VERSION
     steps = {
-        1: lambda c: c.exec_driver_sql("ALTER TABLE instance ADD COLUMN colour TEXT DEFAULT 'grey'"),
-        2: lambda c: c.exec_driver_sql("UPDATE instance SET colour = 'blue'"),
+        now: lambda c: c.exec_driver_sql("ALTER TABLE instance ADD COLUMN colour TEXT DEFAULT 'grey'"),
+        now + 1: lambda c: c.exec_driver_sql("UPDATE instance SET colour = 'blue'"),
     }
     with engine.begin() as connection:
-        assert migrations.migrate(connection, version=3, steps=steps) == 1
+        assert migrations.migrate(connection, version=now + 2, steps=steps) == now
     with engine.begin() as connection:
-        assert migrations.migrate(connection, version=3, steps=steps) == 3, "once is enough"
+        assert migrations.migrate(connection, version=now + 2, steps=steps) == now + 2, "once is enough"
     engine.dispose()
 
 
 def test_a_step_that_fails_leaves_the_ledger_as_it_was(tmp_path: Path) -> None:
-    engine = _version_1(tmp_path / "ledger.db")
+    engine = _current(tmp_path / "ledger.db")
     sa.event.listen(engine, "connect", lambda c, _: setattr(c, "isolation_level", None))
     sa.event.listen(engine, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE"))
 
@@ -123,13 +124,13 @@ def test_a_step_that_fails_leaves_the_ledger_as_it_was(tmp_path: Path) -> None:
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"), engine.begin() as connection:
-        migrations.migrate(connection, version=2, steps={1: fail})
+        migrations.migrate(connection, version=migrations.VERSION + 1, steps={migrations.VERSION: fail})
     assert "half" not in {column["name"] for column in sa.inspect(engine).get_columns("instance")}
     engine.dispose()
     SqlLedger(url(tmp_path / "ledger.db")).close()
 
 
-def test_the_schema_of_version_1_does_not_change_without_a_step() -> None:
+def test_the_schema_of_version_2_does_not_change_without_a_step() -> None:
     """A released version's tables are a contract with data folders. Change VERSION, add a step, then change this."""
     import hashlib
 
@@ -137,9 +138,9 @@ def test_the_schema_of_version_1_does_not_change_without_a_step() -> None:
     from sqlalchemy.schema import CreateTable
 
     text = "".join(str(CreateTable(t).compile(dialect=sqlite.dialect())) for t in METADATA.sorted_tables)
-    assert migrations.VERSION == 1
+    assert migrations.VERSION == 2
     digest = hashlib.sha256(" ".join(text.split()).encode()).hexdigest()[:16]
-    assert digest == "4439d3f3039ac052"
+    assert digest == "787027769fee1089"
 
 
 def test_commits_are_durable_and_readers_do_not_wait_for_the_writer(tmp_path: Path) -> None:

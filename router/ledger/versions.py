@@ -1,0 +1,92 @@
+"""Steps from one version of the ledger's schema to the next, as SQL: they stay as they were released, whatever schema.py becomes."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+_COMMITMENT = """
+CREATE TABLE commitment (
+    commitment_id {id} PRIMARY KEY,
+    transaction_uid TEXT NOT NULL,
+    calling_ae_title TEXT NOT NULL,
+    called_ae_title TEXT NOT NULL,
+    peer_host TEXT NOT NULL,
+    requested_at BIGINT NOT NULL,
+    instances JSON NOT NULL,
+    duplicate BOOLEAN NOT NULL,
+    reported_at BIGINT,
+    failed JSON
+)"""
+_ASKED = """
+CREATE TABLE asked (
+    transaction_uid TEXT NOT NULL PRIMARY KEY,
+    target TEXT NOT NULL,
+    asked_at BIGINT NOT NULL,
+    task_ids JSON NOT NULL
+)"""
+# SQLite cannot take a NOT NULL from a column: the table is copied.
+_TASK = """
+CREATE TABLE task_2 (
+    task_id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    target TEXT NOT NULL,
+    instance_id INTEGER REFERENCES instance (instance_id),
+    root_id INTEGER,
+    commitment_id INTEGER REFERENCES commitment (commitment_id),
+    options JSON NOT NULL,
+    state TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    attempts INTEGER NOT NULL,
+    not_before BIGINT,
+    lease TEXT,
+    lease_until BIGINT,
+    settled_at BIGINT,
+    error TEXT NOT NULL
+)"""
+_COPY_TASKS = """
+INSERT INTO task_2 (task_id, kind, target, instance_id, root_id, options, state, created_at,
+    attempts, not_before, lease, lease_until, settled_at, error)
+SELECT task_id, kind, target, instance_id, root_id, options, state, created_at,
+    attempts, not_before, lease, lease_until, settled_at, error
+FROM task ORDER BY task_id"""
+_TASK_RETRY = "CREATE INDEX task_retry ON task (kind, target, not_before, task_id) WHERE state = 'retry'"
+_TASK_INDEXES = (
+    "CREATE INDEX task_ready ON task (kind, target, task_id) WHERE state = 'ready'",
+    _TASK_RETRY,
+    "CREATE INDEX task_leased ON task (kind, target, lease_until) WHERE state = 'leased'",
+    "CREATE INDEX task_failed ON task (task_id) WHERE state = 'failed'",
+    "CREATE INDEX task_owed ON task (task_id) WHERE state IN ('leased', 'ready', 'retry')",
+    "CREATE INDEX task_instance ON task (instance_id)",
+    "CREATE INDEX task_root ON task (root_id)",
+    "CREATE INDEX task_counts ON task (kind, target, state)",
+)
+
+
+def to_version_2(connection: Connection) -> None:
+    """Storage commitment: a task may be about a request of a peer instead of an instance."""
+    sqlite = connection.dialect.name == "sqlite"
+    statements = [
+        _COMMITMENT.format(id="INTEGER NOT NULL" if sqlite else "BIGSERIAL NOT NULL"),
+        "CREATE INDEX commitment_uid ON commitment (transaction_uid)",
+        _ASKED,
+    ]
+    if sqlite:
+        statements[0] = statements[0].replace("PRIMARY KEY", "PRIMARY KEY AUTOINCREMENT")
+        statements += [
+            _TASK,
+            _COPY_TASKS,
+            "DROP TABLE task",
+            "ALTER TABLE task_2 RENAME TO task",
+            *_TASK_INDEXES,
+        ]
+    else:
+        statements += [
+            "ALTER TABLE task ALTER COLUMN instance_id DROP NOT NULL",
+            "ALTER TABLE task ALTER COLUMN root_id DROP NOT NULL",
+            "ALTER TABLE task ADD COLUMN commitment_id BIGINT REFERENCES commitment (commitment_id)",
+            "DROP INDEX task_retry",
+            _TASK_RETRY,
+        ]
+    statements.append("CREATE INDEX task_commitment ON task (commitment_id) WHERE commitment_id IS NOT NULL")
+    for statement in statements:
+        connection.exec_driver_sql(statement)
