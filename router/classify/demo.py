@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from pydicom.dataset import Dataset
 
 from router.classify.gate import GateSettings, gate, remarks
-from router.classify.network import DEMO, Network
+from router.classify.network import DEMO, Network, UsableRuntime, open_network
 from router.classify.pixels import VERSION, to_input
 from router.classify.scoring import OperatingPoints, findings_of
+from router.classify.weights import read_metadata, read_safetensors
 from router.core.findings import ClassifierIdentity, Prediction
 from router.errors import WeightsUnavailable
 
@@ -36,6 +37,9 @@ class DemoClassifier:
 
     class Settings(GateSettings):
         """[classifiers.NAME] with type = "demo"."""
+
+        runtime: UsableRuntime = "auto"
+        """What computes the network."""
 
     def __init__(self, *, name: str, settings: Settings) -> None:
         self._name = name
@@ -57,7 +61,7 @@ class DemoClassifier:
         self.check()
         tensors, self._points = read(WEIGHTS)
         self._sha256 = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
-        self._network = Network(DEMO, len(self._points.labels), tensors)
+        self._network = open_network(DEMO, len(self._points.labels), tensors, runtime=self._settings.runtime)
 
     @property
     def identity(self) -> ClassifierIdentity:
@@ -91,14 +95,10 @@ class DemoClassifier:
 
 def read(path: Path) -> tuple[Mapping[str, NDArray[Any]], OperatingPoints]:
     """Tensors and operating points of a weights file that `train_demo` wrote."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as file:
-        metadata = file.metadata()
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    metadata = read_metadata(path)
     points = OperatingPoints(
         labels=tuple(json.loads(metadata["labels"])),
         thresholds=tuple(json.loads(metadata["op_threshs"])),
         source="Youden's J on drawn phantoms",
     )
-    return tensors, points
+    return read_safetensors(path), points

@@ -1,88 +1,66 @@
-"""torchxrayvision's networks with our weights in them: pixels in, raw outputs out. Torch is imported on first use."""
+"""What computes the scores: torchxrayvision's networks with our weights, in ONNX Runtime or in torch."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
-from typing import Any
+from importlib.util import find_spec
+from typing import Annotated, Any, Literal, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
 
 from router.classify.resize import Float32Array
-from router.errors import WeightsUnavailable
 
 #: The demonstration network: torchxrayvision's DenseNet class, some 84,000 parameters instead of 7 million.
 DEMO = "densenet-demo"
 DENSENET = "densenet121"
 RESNET = "resnet50"
 
-_DEMO_SHAPE = {"growth_rate": 12, "block_config": (3, 4, 6, 4), "num_init_features": 24, "bn_size": 2}
+#: Layers of each block.
+BLOCKS: Mapping[str, tuple[int, ...]] = {DEMO: (3, 4, 6, 4), DENSENET: (6, 12, 24, 16), RESNET: (3, 4, 6, 3)}
+
+#: "onnx" is ONNX Runtime; "auto" is that when it is installed, else torch.
+Runtime = Literal["auto", "onnx", "torch"]
+_PACKAGES: Mapping[Runtime, str] = {"onnx": "onnxruntime", "torch": "torchxrayvision"}
 
 
-def build(architecture: str, outputs: int) -> Any:
-    """An untrained torch module of one of the architectures above."""
-    import torch
-
-    with warnings.catch_warnings():  # importing it silences every warning of the process
-        import torchxrayvision
-    if architecture == DENSENET:
-        return torchxrayvision.models.DenseNet(num_classes=outputs)
-    if architecture == DEMO:
-        return torchxrayvision.models.DenseNet(num_classes=outputs, **_DEMO_SHAPE)
-    if architecture == RESNET:
-        import torchvision  # type: ignore[import-untyped]
-
-        network = torchvision.models.resnet50(num_classes=outputs, weights=None)
-        network.conv1 = torch.nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
-        return network
-    raise ValueError(f"no architecture {architecture!r}")
-
-
-class Network:
+class Network(Protocol):
     """A trained network, ready to answer. One thread: several processes beat several threads here (measured)."""
-
-    def __init__(self, architecture: str, outputs: int, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """Raises WeightsUnavailable when `tensors` are not this architecture's."""
-        import torch
-
-        torch.set_num_threads(1)
-        self._module = build(architecture, outputs)
-        state = {
-            name: torch.from_numpy(np.array(value, np.float32 if value.dtype.kind == "f" else value.dtype))
-            for name, value in tensors.items()
-        }
-        _complete(self._module, state)
-        try:
-            self._module.load_state_dict(state, strict=True)
-        except RuntimeError as error:
-            raise WeightsUnavailable(f"the weights are not those of a {architecture}: {_first_line(error)}") from None
-        self._module.eval()
-
-    @property
-    def module(self) -> Any:
-        """The torch module."""
-        return self._module
 
     def logits(self, images: Float32Array) -> Float32Array:
         """(count, 1, side, side) -> (count, outputs): outputs before the sigmoid, float32."""
-        import torch
-
-        with torch.inference_mode():
-            return np.asarray(self._module(torch.from_numpy(np.ascontiguousarray(images))).numpy(), dtype=np.float32)
+        ...
 
 
-def _complete(module: Any, state: dict[str, Any]) -> None:
-    """Batch counters play no part in inference; files of old torch versions and our own do not have them."""
-    import torch
-
-    for name in module.state_dict():
-        if name.endswith("num_batches_tracked") and name not in state:
-            state[name] = torch.zeros((), dtype=torch.int64)
-    # Upstream's files carry the thresholds as a buffer; ours come from the table of operating points.
-    state.pop("op_threshs", None)
+def installed(runtime: Runtime) -> Runtime:
+    """What computes on this machine: `runtime`, or what "auto" stands for. Raises ValueError when it is not installed."""
+    candidates: tuple[Runtime, ...] = ("onnx", "torch") if runtime == "auto" else (runtime,)
+    for candidate in candidates:
+        if find_spec(_PACKAGES[candidate]) is not None:
+            return candidate
+    raise ValueError(f"needs {' or '.join(_PACKAGES[candidate] for candidate in candidates)}, which is not installed")
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return (lines[1] if len(lines) > 1 else lines[0]).strip()[:200]
+def _usable(runtime: Runtime) -> Runtime:
+    installed(runtime)
+    return runtime
+
+
+#: A setting: refused where it could not be used.
+UsableRuntime = Annotated[Runtime, AfterValidator(_usable), Field(validate_default=True)]
+
+
+def open_network(
+    architecture: str, outputs: int, tensors: Mapping[str, NDArray[Any]], *, runtime: Runtime = "auto"
+) -> Network:
+    """A network from its weights.
+
+    Raises WeightsUnavailable when `tensors` are not this architecture's, ValueError when the runtime is not installed.
+    """
+    if installed(runtime) == "onnx":
+        from router.classify.onnx_network import OnnxNetwork
+
+        return OnnxNetwork(architecture, outputs, tensors)
+    from router.classify.torch_network import TorchNetwork
+
+    return TorchNetwork(architecture, outputs, tensors)

@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 
 from router.classify.demo import SIDE, WEIGHTS, DemoClassifier
 from router.classify.drawing import LABELS, draw
-from router.classify.network import DEMO, Network, build
+from router.classify.network import DEMO
 from router.classify.phantom import phantom_dicom
 from router.classify.resize import Float32Array, resized
+from router.classify.torch_network import TorchNetwork, build
 
 SEED = 20240101
 TRAINING_COUNT, CALIBRATION_COUNT, EPOCHS, BATCH = 4000, 1200, 8, 16
@@ -139,7 +140,7 @@ def main() -> None:
         if not name.endswith("num_batches_tracked")
     }
     images, truth = _pictures(CALIBRATION_FROM, CALIBRATION_COUNT)
-    stored = Network(DEMO, len(LABELS), tensors)  # as it will be read back: rounding is part of it
+    stored = TorchNetwork(DEMO, len(LABELS), tensors)  # as it will be read back: rounding is part of it
     logits = np.concatenate([stored.logits(images[i : i + 50]) for i in range(0, len(images), 50)]).astype(np.float64)
     scores = 1 / (1 + np.exp(-logits))
     points = [_operating_point(scores[:, i], truth[:, i] > 0) for i in range(len(LABELS))]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from router.classify.fetch import Progress, sha256_of
-from router.classify.network import Network
+from router.classify.network import open_network
 from router.classify.published import PUBLISHED, PublishedWeights
 from router.classify.resize import Float32Array, resized
 from router.classify.scoring import OperatingPoints, findings_of
@@ -123,13 +123,13 @@ def import_file(path: Path, folder: Path, *, name: str = "", sha256: str = "") -
 
 
 def verify(weights: Weights, images: Path) -> Verification:
-    """Runs every published (image, outputs) pair of these weights whose image lies in `images` or below. Loads torch.
+    """Runs every published (image, outputs) pair of these weights whose image lies in `images` or below.
 
     Raises WeightsUnavailable. Source: the README files of torchxrayvision; the pairs and where each stands are in
     published_outputs.json.
     """
     at_hand = {path.name: path for path in sorted(images.rglob("*")) if path.suffix in (".png", ".jpg")}
-    network = Network(weights.architecture, len(weights.points.labels), weights.tensors())
+    network = open_network(weights.architecture, len(weights.points.labels), weights.tensors())
     comparisons, missing = [], []
     for pair in _pairs(weights.name):
         path = at_hand.get(pair["image"])

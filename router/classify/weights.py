@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class Weights:
 
     def tensors(self) -> Tensors:
         """By name. Raises WeightsUnavailable."""
-        return read_safetensors(self.path)[0] if self.path.suffix == ".safetensors" else read_tensors(self.path)
+        return read_safetensors(self.path) if self.path.suffix == ".safetensors" else read_tensors(self.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +214,7 @@ def from_file(path: Path, *, sha256: str = "") -> Weights:
     digest = sha256_of(path)
     if sha256 and digest != sha256:
         raise WeightsUnavailable(f"{path}: SHA-256 is {digest}, not {sha256}")
-    _, metadata = read_safetensors(path)
+    metadata = read_metadata(path)
     try:
         return Weights(
             name=metadata["name"],
@@ -264,13 +265,25 @@ def verified(path: Path, published: PublishedWeights, sha256: str = "") -> tuple
     return (PINNED if expected == published.sha256 else GIVEN), digest
 
 
-def read_safetensors(path: Path) -> tuple[Tensors, Mapping[str, str]]:
-    """Tensors and metadata. Raises WeightsUnavailable."""
+def read_safetensors(path: Path) -> Tensors:
+    """A safetensors file's tensors by name. Raises WeightsUnavailable."""
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+
+
+def read_metadata(path: Path) -> Mapping[str, str]:
+    """What a safetensors file says of itself. Raises WeightsUnavailable."""
+    with _opened(path) as file:
+        return file.metadata() or {}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            yield file
     except (OSError, SafetensorError) as error:
         raise WeightsUnavailable(f"{path}: not a safetensors file ({type(error).__name__})") from None
 

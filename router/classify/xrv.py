@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 from pydicom.dataset import Dataset
 
 from router.classify.fetch import Progress
 from router.classify.gate import GateSettings, gate, remarks
-from router.classify.network import Network
+from router.classify.network import Network, UsableRuntime, open_network
 from router.classify.pixels import VERSION, to_input
 from router.classify.published import PUBLISHED
 from router.classify.scoring import findings_of
@@ -31,12 +31,6 @@ def _known(weights: str) -> str:
     return weights
 
 
-def _at_hand(runtime: str) -> str:
-    if runtime == "onnx":
-        raise ValueError('"onnx" is not part of this version; use "auto" or "torch"')
-    return runtime
-
-
 class XrvClassifier:
     """`type = "xrv"`. Made cheaply, without torch; `load` brings the network in."""
 
@@ -45,7 +39,7 @@ class XrvClassifier:
 
         weights: Annotated[str, AfterValidator(_known)] = "densenet121-res224-all"
         """A name that torchxrayvision publishes, or the path of a weights file."""
-        runtime: Annotated[Literal["auto", "torch", "onnx"], AfterValidator(_at_hand)] = "auto"
+        runtime: UsableRuntime = "auto"
         """What computes the network."""
         folder: FilePath = Path("var/weights")
         """Where weights are kept."""
@@ -85,7 +79,12 @@ class XrvClassifier:
         """Loads the network. Raises WeightsUnavailable."""
         self._weights = self._obtain(None)
         weights = self._weights
-        self._network = Network(weights.architecture, len(weights.points.labels), weights.tensors())
+        self._network = open_network(
+            weights.architecture,
+            len(weights.points.labels),
+            weights.tensors(),
+            runtime=self._settings.runtime,
+        )
         emit("weights.ready", classifier=self._name, weights=weights.name, sha256=weights.sha256, trust=weights.trust)
 
     @property

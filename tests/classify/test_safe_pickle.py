@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from router.classify.network import DEMO, build
+from router.classify.network import DEMO
 from router.classify.safe_pickle import read_tensors
+from router.classify.torch_network import build
 from router.errors import WeightsUnavailable
 
 torch = pytest.importorskip("torch")

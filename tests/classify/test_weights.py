@@ -17,8 +17,9 @@ import pytest
 
 from router.classify import verify, weights
 from router.classify.fetch import fetch
-from router.classify.network import DEMO, DENSENET, build
+from router.classify.network import DEMO, DENSENET
 from router.classify.published import PUBLISHED
+from router.classify.torch_network import build
 from router.classify.weights import FIRST_USE, GIVEN, PINNED, WeightsFolder, from_file
 from router.errors import WeightsUnavailable
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from router.classify.network import RESNET
 from router.classify.phantom import phantom_dicom
 from router.classify.published import PUBLISHED
+from router.classify.torch_network import build
 from router.classify.xrv import XrvClassifier
 from router.core.findings import outcome_from_json, outcome_to_json
 from router.errors import NotForThisClassifier, UnreadablePixels, WeightsUnavailable
@@ -34,15 +36,16 @@ def upstream():
     return network.eval()
 
 
-@pytest.fixture(scope="module", params=["zip", "legacy"])
+@pytest.fixture(scope="module", params=[("zip", "onnx"), ("legacy", "torch")], ids="-".join)
 def loaded(request, upstream, tmp_path_factory: pytest.TempPathFactory) -> XrvClassifier:
+    kind, runtime = request.param
     folder = tmp_path_factory.mktemp("weights")
     path = folder / ALL.file_name
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.save(upstream, path, _use_new_zipfile_serialization=request.param == "zip")
+        torch.save(upstream, path, _use_new_zipfile_serialization=kind == "zip")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    settings = XrvClassifier.Settings(weights=ALL.name, folder=folder, fetch=False, sha256=digest)
+    settings = XrvClassifier.Settings(weights=ALL.name, folder=folder, fetch=False, sha256=digest, runtime=runtime)
     made = XrvClassifier(name="cxr", settings=settings)
     made.check()
     made.load()
@@ -114,7 +117,6 @@ def test_a_label_that_was_never_trained_is_no_score(upstream, tmp_path: Path) ->
 
 
 def test_the_resnet_runs_at_its_size_with_the_second_sigmoid_undone(tmp_path: Path) -> None:
-    from router.classify.network import RESNET, build
 
     torch.manual_seed(4)
     torch.save(build(RESNET, 18).state_dict(), tmp_path / "resnet50-res512-all.pt")
@@ -144,7 +146,7 @@ def test_a_file_that_does_not_fit_the_network_is_refused(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("weights", "densenet"), ("runtime", "onnx"), ("runtime", "tpu"), ("sha256", "abc"), ("speed", 1)],
+    [("weights", "densenet"), ("runtime", "tpu"), ("sha256", "abc"), ("speed", 1)],
 )
 def test_wrong_settings_are_refused(key: str, value: object) -> None:
     with pytest.raises(ValidationError):
