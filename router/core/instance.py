@@ -79,3 +79,13 @@ class SopInstance:
     made_by_router: bool = False
     """True for a result object of any router node (UID root or Contributing Equipment): never classified."""
     header: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """An instance as another document names it (PS3.3 C.17.2.1)."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str

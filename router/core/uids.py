@@ -35,15 +35,20 @@ def result_sop_instance_uid(
     parameters: str,
     sop_class_uid: str,
     writer: str,
+    predecessor: str = "",
 ) -> str:
-    """SOP Instance UID of a result object.
+    """SOP Instance UID of a result object; `predecessor` is that of the document it names as such.
 
     `parameters` is `digest(...)` of the classifier's parameters; `writer` names code table and writer version, because a
     changed writer must not reuse the UID of an object with other content (seen: the archive keeps the old one).
     """
-    return derived_uid(
-        "sop", kind, source_sop_instance_uid, source_sha256, weights_sha256, parameters, sop_class_uid, writer
-    )
+    facts = (kind, source_sop_instance_uid, source_sha256, weights_sha256, parameters, sop_class_uid, writer)
+    return derived_uid("sop", *facts, *([predecessor] if predecessor else []))
+
+
+def variant_sop_instance_uid(*, of: str, sop_class_uid: str) -> str:
+    """SOP Instance UID of the same document in another SOP class."""
+    return derived_uid("variant", of, sop_class_uid)
 
 
 def result_series_instance_uid(*, kind: str, study_instance_uid: str, weights_sha256: str, parameters: str) -> str:

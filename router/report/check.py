@@ -1,23 +1,25 @@
 """The cheap check between building an SR and spooling it: what fails is held back, and the image goes its way without it.
 
-It reads the finished bytes with pydicom alone, so it shares no code with the library that wrote them. It is no validator:
+It reads the finished bytes again by `router.report.readback`, so it shares no code with what wrote them. It is no validator:
 it asks whether this document would be filed under the right patient and study, and says what a reader needs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from io import BytesIO
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydicom import Dataset, dcmread
+from pydicom.datadict import keyword_for_tag
 
 from router.core.ports import ResultObject
 from router.core.provenance import is_ours
 from router.report import codes
-from router.report.codes import Code
 from router.report.context import IDENTITY, raw_value
+from router.report.readback import Item, read_file, tag_of
+
+Level = Mapping[int, "bytes | list[Item]"]
 
 #: Type 1 in the SR document IODs (PS3.3 A.35), in the data set's own level.
 _TYPE_1 = (
@@ -47,21 +49,21 @@ def check(result: ResultObject, source: Any) -> list[str]:
     Raises nothing: bytes that cannot be read are a finding.
     """
     try:
-        document = dcmread(BytesIO(result.data))
+        meta, document = read_file(result.data)
         return [
-            *_identity(document, result, source),
+            *_identity(meta, document, result, source),
             *_type_1(document),
             *_provenance(document),
             *_evidence(document, source),
             *_content(document, source),
         ]
-    except Exception as error:  # noqa: BLE001 - whatever a parser says of broken bytes, they must not leave
+    except Exception as error:  # noqa: BLE001 - whatever broken bytes do to their reader, they must not leave
         return [f"the document cannot be read back ({type(error).__name__})"]
 
 
-def _identity(document: Dataset, result: ResultObject, source: Any) -> Iterator[str]:
+def _identity(meta: Level, document: Level, result: ResultObject, source: Any) -> Iterator[str]:
     for keyword in ("StudyInstanceUID", *IDENTITY):
-        if raw_value(document, keyword).rstrip(b"\0 ") != raw_value(source, keyword).rstrip(b"\0 "):
+        if _value(document, keyword).rstrip(b"\0 ") != raw_value(source, keyword).rstrip(b"\0 "):
             yield f"{keyword} is not that of the image"
     told = {
         "SOPInstanceUID": result.sop_instance_uid,
@@ -70,36 +72,33 @@ def _identity(document: Dataset, result: ResultObject, source: Any) -> Iterator[
         "SeriesInstanceUID": result.series_instance_uid,
     }
     for keyword, uid in told.items():
-        if document.get(keyword) != uid:
+        if _text(document, keyword) != uid:
             yield f"{keyword} is not the one announced"
     for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
-        if document.get(keyword) == _text(source, keyword):
+        if _text(document, keyword) == _of_source(source, keyword):
             yield f"{keyword} is that of the image itself"
-    meta = document.file_meta
-    if (meta.MediaStorageSOPInstanceUID, meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID) != (
-        result.sop_instance_uid,
-        result.sop_class_uid,
-        result.transfer_syntax_uid,
-    ):
+    announced = (result.sop_instance_uid, result.sop_class_uid, result.transfer_syntax_uid)
+    stored = ("MediaStorageSOPInstanceUID", "MediaStorageSOPClassUID", "TransferSyntaxUID")
+    if tuple(_text(meta, keyword) for keyword in stored) != announced:
         yield "File Meta Information does not fit the data set"
 
 
-def _type_1(document: Dataset) -> Iterator[str]:
+def _type_1(document: Level) -> Iterator[str]:
     for keyword in _TYPE_1:
-        if keyword not in document or document[keyword].is_empty:
+        if not document.get(tag_of(keyword)):
             yield f"{keyword} is empty"
     for item in _content_items(document):
-        for element in item:
-            if element.is_empty:
-                yield f"{element.keyword} is empty in the content"
+        for tag, value in item.items():
+            if not value:
+                yield f"{keyword_for_tag(tag)} is empty in the content"
 
 
-def _provenance(document: Dataset) -> Iterator[str]:
-    for item in document.get("ContributingEquipmentSequence", []):
+def _provenance(document: Level) -> Iterator[str]:
+    for item in _items(document, "ContributingEquipmentSequence"):
         purpose = _code(item, "PurposeOfReferenceCodeSequence")
         if is_ours(
-            manufacturer=item.get("Manufacturer", ""),
-            model_name=item.get("ManufacturerModelName", ""),
+            manufacturer=_text(item, "Manufacturer"),
+            model_name=_text(item, "ManufacturerModelName"),
             purpose_code=purpose[0],
             purpose_scheme=purpose[1],
         ):
@@ -107,60 +106,68 @@ def _provenance(document: Dataset) -> Iterator[str]:
     yield "Contributing Equipment does not name the router: another node would classify the result"
 
 
-def _evidence(document: Dataset, source: Any) -> Iterator[str]:
+def _evidence(document: Level, source: Any) -> Iterator[str]:
     referenced = {
-        (study.StudyInstanceUID, series.SeriesInstanceUID, image.ReferencedSOPInstanceUID)
-        for study in document.get("CurrentRequestedProcedureEvidenceSequence", [])
-        for series in study.ReferencedSeriesSequence
-        for image in series.ReferencedSOPSequence
+        (
+            _text(study, "StudyInstanceUID"),
+            _text(series, "SeriesInstanceUID"),
+            _text(image, "ReferencedSOPInstanceUID"),
+        )
+        for study in _items(document, "CurrentRequestedProcedureEvidenceSequence")
+        for series in _items(study, "ReferencedSeriesSequence")
+        for image in _items(series, "ReferencedSOPSequence")
     }
-    wanted = tuple(_text(source, k) for k in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"))
+    wanted = tuple(_of_source(source, k) for k in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"))
     if referenced != {wanted}:
         yield "the evidence is not exactly the image"
 
 
-def _content(document: Dataset, source: Any) -> Iterator[str]:
-    if _code(document, "ConceptNameCodeSequence") != codes.IMAGING_MEASUREMENT_REPORT[:2]:
+def _content(document: Level, source: Any) -> Iterator[str]:
+    if _name(document) != codes.IMAGING_MEASUREMENT_REPORT[:2]:
         yield "the root is not an Imaging Measurement Report"
-    groups = [item for item in _content_items(document) if _name(item) == codes.MEASUREMENT_GROUP[:2]]
+    groups = [_by_name(item) for item in _content_items(document) if _name(item) == codes.MEASUREMENT_GROUP[:2]]
     if not groups:
         yield "no finding is reported"
+    source_uid = _of_source(source, "SOPInstanceUID")
     for number, group in enumerate(groups, start=1):
-        for problem in _group(group, _text(source, "SOPInstanceUID")):
+        for problem in _group(group, source_uid):
             yield f"finding {number}: {problem}"
-    tracking_uids = [item.UID for group in groups for item in _children(group, codes.TRACKING_UNIQUE_IDENTIFIER)]
-    if len(set(tracking_uids)) != len(groups):
+    tracking_uids = {_text(item, "UID") for group in groups for item in group[codes.TRACKING_UNIQUE_IDENTIFIER[:2]]}
+    if len(tracking_uids) != len(groups):
         yield "findings do not have a Tracking Unique Identifier each"
 
 
-def _group(group: Dataset, source_uid: str) -> Iterator[str]:
+def _group(group: _Named, source_uid: str) -> Iterator[str]:
     for concept in (codes.TRACKING_IDENTIFIER, codes.TRACKING_UNIQUE_IDENTIFIER, codes.FINDING, codes.CERTAINTY):
-        if len(_children(group, concept)) != 1:
+        if len(group[concept[:2]]) != 1:
             yield f"has not exactly one {concept.meaning}"
             return
-    number = _children(group, codes.CERTAINTY)[0]
-    measured = number.MeasuredValueSequence[0]
-    percent = float(measured.NumericValue)
+    number = group[codes.CERTAINTY[:2]][0]
+    measured = _items(number, "MeasuredValueSequence")[0]
+    percent = float(_text(measured, "NumericValue"))
     if not (math.isfinite(percent) and 0 <= percent <= 100):
         yield "the score is not in 0..100"
     if _code(measured, "MeasurementUnitsCodeSequence") != codes.PERCENT[:2]:
         yield "the score is not in percent"
-    methods = _children(number, codes.MEASUREMENT_METHOD)
+    methods = _by_name(number)[codes.MEASUREMENT_METHOD[:2]]
     if [_code(item, "ConceptCodeSequence") for item in methods] != [codes.ARTIFICIAL_INTELLIGENCE[:2]]:
         yield "the score does not say that artificial intelligence made it"
     yield from _answer(group, percent)
-    images = _children(group, codes.SOURCE_OF_MEASUREMENT)
-    if [item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for item in images] != [source_uid]:
+    referenced = [
+        [_text(image, "ReferencedSOPInstanceUID") for image in _items(item, "ReferencedSOPSequence")]
+        for item in group[codes.SOURCE_OF_MEASUREMENT[:2]]
+    ]
+    if referenced != [[source_uid]]:
         yield "does not refer to the image"
 
 
-def _answer(group: Dataset, percent: float) -> Iterator[str]:
-    found = _code(_children(group, codes.FINDING)[0], "ConceptCodeSequence")
-    answers = [_code(item, "ConceptCodeSequence") for item in group.ContentSequence if _name(item) == found]
+def _answer(group: _Named, percent: float) -> Iterator[str]:
+    found = _code(group[codes.FINDING[:2]][0], "ConceptCodeSequence")
+    answers = [_code(item, "ConceptCodeSequence") for item in group[found]]
     if answers not in ([codes.PRESENT[:2]], [codes.ABSENT[:2]]):
         yield "is neither present nor absent"
         return
-    texts = [item.TextValue for item in _children(group, codes.ALGORITHM_PARAMETERS)]
+    texts = [_text(item, "TextValue") for item in group[codes.ALGORITHM_PARAMETERS[:2]]]
     thresholds = [float(text[len("threshold=") : -1]) for text in texts if text.startswith("threshold=")]
     if len(thresholds) != 1:
         yield "has not exactly one threshold"
@@ -169,24 +176,45 @@ def _answer(group: Dataset, percent: float) -> Iterator[str]:
         yield "present or absent contradicts score and threshold"
 
 
-def _content_items(item: Dataset) -> Iterator[Dataset]:
-    for child in item.get("ContentSequence", []):
+_Named = Mapping[tuple[str, str], "list[Item]"]
+
+
+def _by_name(item: Level) -> _Named:
+    """The items under one, by the concept that names them; none for a concept that is not there."""
+    found: defaultdict[tuple[str, str], list[Item]] = defaultdict(list)
+    for child in _items(item, "ContentSequence"):
+        found[_name(child)].append(child)
+    return found
+
+
+def _content_items(item: Level) -> Iterator[Item]:
+    for child in _items(item, "ContentSequence"):
         yield child
         yield from _content_items(child)
 
 
-def _children(item: Dataset, concept: Code) -> list[Dataset]:
-    return [child for child in item.get("ContentSequence", []) if _name(child) == concept[:2]]
-
-
-def _name(item: Dataset) -> tuple[str, str]:
+def _name(item: Level) -> tuple[str, str]:
     return _code(item, "ConceptNameCodeSequence")
 
 
-def _code(item: Dataset, keyword: str) -> tuple[str, str]:
-    sequence = item.get(keyword) or []
-    return (str(sequence[0].CodeValue), str(sequence[0].CodingSchemeDesignator)) if sequence else ("", "")
+def _code(item: Level, keyword: str) -> tuple[str, str]:
+    concepts = _items(item, keyword)
+    return (_text(concepts[0], "CodeValue"), _text(concepts[0], "CodingSchemeDesignator")) if concepts else ("", "")
 
 
-def _text(source: Any, keyword: str) -> str:
+def _items(item: Level, keyword: str) -> list[Item]:
+    value = item.get(tag_of(keyword))
+    return value if isinstance(value, list) else []
+
+
+def _value(item: Level, keyword: str) -> bytes:
+    value = item.get(tag_of(keyword))
+    return value if isinstance(value, bytes) else b""
+
+
+def _text(item: Level, keyword: str) -> str:
+    return _value(item, keyword).decode("latin-1").rstrip("\0 ")
+
+
+def _of_source(source: Any, keyword: str) -> str:
     return raw_value(source, keyword).decode("latin-1").strip("\0 ")

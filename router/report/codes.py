@@ -10,14 +10,13 @@ import hashlib
 import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.metadata import version as installed_version
 from typing import NamedTuple
 
 from router import __version__
 from router.core.uids import digest
 
 #: Raise it with every change that makes a document of the same prediction another document.
-WRITER_VERSION = "1"
+WRITER_VERSION = "2"
 
 #: Coding Scheme Designator of labels that are not in the table (PS3.16 8.2: private designators begin with 99).
 PRIVATE_SCHEME = "99DICOMAIROUTER"
@@ -109,10 +108,20 @@ PIXELS = Code("{pixels}", "UCUM", "Pixels")
 COMMENT = Code("121106", "DCM", "Comment")
 TRACKING_IDENTIFIER = Code("112039", "DCM", "Tracking Identifier")
 TRACKING_UNIQUE_IDENTIFIER = Code("112040", "DCM", "Tracking Unique Identifier")
+FINDING_CATEGORY = Code("276214006", "SCT", "Finding category")
 FINDING = Code("121071", "DCM", "Finding")
 FINDING_SITE = Code("363698007", "SCT", "Finding Site")
+ALGORITHM_NAME = Code("111001", "DCM", "Algorithm Name")
+ALGORITHM_VERSION = Code("111003", "DCM", "Algorithm Version")
 ALGORITHM_PARAMETERS = Code("111002", "DCM", "Algorithm Parameters")
+LANGUAGE = Code("121049", "DCM", "Language of Content Item and Descendants")
+OBSERVER_TYPE = Code("121005", "DCM", "Observer Type")
 DEVICE = Code("121007", "DCM", "Device")
+DEVICE_OBSERVER_UID = Code("121012", "DCM", "Device Observer UID")
+DEVICE_OBSERVER_NAME = Code("121013", "DCM", "Device Observer Name")
+DEVICE_OBSERVER_MANUFACTURER = Code("121014", "DCM", "Device Observer Manufacturer")
+DEVICE_OBSERVER_MODEL_NAME = Code("121015", "DCM", "Device Observer Model Name")
+PROCEDURE_REPORTED = Code("121058", "DCM", "Procedure reported")
 ENGLISH = Code("en-US", "RFC5646", "English (United States)")
 #: CP 2176 asks for a category of every finding.
 CLINICAL_FINDING = Code("404684003", "SCT", "Clinical finding")
@@ -155,10 +164,15 @@ def ascii_text(text: str, length_max: int) -> str:
     What we write ourselves stands beside a patient's name in the source's character set, which may hold no other letters
     than that name's and ASCII (PS3.5 6.1.2).
     """
+    if not (text.isascii() and text.isprintable()):
+        text = _ascii(text)
+    return text.replace("\\", "/")[:length_max].strip() or "?"
+
+
+def _ascii(text: str) -> str:
     plain = unicodedata.normalize("NFKD", text)
-    kept = "".join(c for c in plain if not unicodedata.combining(c)).replace("\\", "/")
-    shown = "".join(c if " " <= c <= "~" else "?" for c in kept)
-    return shown[:length_max].strip() or "?"
+    kept = "".join(c for c in plain if not unicodedata.combining(c))
+    return "".join(c if " " <= c <= "~" else "?" for c in kept)
 
 
 def writer_digest() -> str:
@@ -173,5 +187,5 @@ def writer_digest() -> str:
 
 
 def software_versions() -> tuple[str, ...]:
-    """What wrote the document (Software Versions, 0018,1020): this router, and the library that lays out the template."""
-    return (f"dicom-ai-router {__version__}", f"highdicom {installed_version('highdicom')}")
+    """What wrote the document (Software Versions, 0018,1020)."""
+    return (f"dicom-ai-router {__version__}",)

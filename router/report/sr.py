@@ -7,61 +7,40 @@ Sources: PS3.3 A.35.13 (Comprehensive 3D SR), C.17; PS3.16 TID 1500, TID 1501, T
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta, timezone
+from collections.abc import Sequence
 from typing import Any
 
-from pydicom import Dataset
-from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage, ExplicitVRLittleEndian
+from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian
 
-from router.core import provenance
 from router.core.findings import ClassifierIdentity, Prediction
-from router.core.instance import InstanceKind, SopInstance
+from router.core.instance import InstanceKind, Reference, SopInstance
 from router.core.ports import ResultObject
-from router.core.uids import device_uid, digest, result_series_instance_uid, result_sop_instance_uid
+from router.core.uids import digest, result_series_instance_uid, result_sop_instance_uid
 from router.errors import NotReportable
-from router.report.codes import PRIVATE_SCHEME, Confirmation, ascii_text, finding_code, software_versions, writer_digest
-from router.report.context import Context, context_of
-from router.report.part10 import part10
+from router.report import tid1500
+from router.report.codes import Confirmation, ascii_text, finding_code, writer_digest
+from router.report.context import context_of
+from router.report.document import DEMONSTRATION, NOT_FOR_DIAGNOSIS, Document, encoded
 from router.settings import Table
 
 COMPREHENSIVE_3D_SR = str(Comprehensive3DSRStorage)
-ENHANCED_SR = str(EnhancedSRStorage)
-COMPREHENSIVE_SR = str(ComprehensiveSRStorage)
 
-NOT_FOR_DIAGNOSIS = "NOT FOR DIAGNOSIS"
 NO_CLINICAL_MEANING = "DEMONSTRATION no clinical meaning"
 SCORES = (
     "NOT FOR DIAGNOSIS. Scores are not probabilities of disease: a score at its threshold (see Algorithm Parameters) "
     "is at the classifier's operating point."
 )
-DEMONSTRATION = (
-    "DEMONSTRATION: this classifier was trained on drawings, not on patients. Its findings have no clinical meaning."
-)
-
-#: Above what modalities use, so that a viewer lists our series last.
-SERIES_NUMBER = 9901
 _SERIES_DESCRIPTION_LENGTH_MAX = 64
-_CONTRIBUTION_DESCRIPTION_LENGTH_MAX = 1024
 
 
 class SrBuilder:
-    """Result builder «sr» (entry point router.results): one Structured Report per prediction.
-
-    Making one imports highdicom, which takes about a second: only the process that classifies does.
-    """
+    """Result builder «sr» (entry point router.results): one Structured Report per prediction."""
 
     class Settings(Table):
         """Nothing to set."""
 
-    def __init__(self, settings: Settings | None = None, *, sop_class_uid: str = COMPREHENSIVE_3D_SR) -> None:
-        """`sop_class_uid`: Comprehensive 3D, Enhanced or Comprehensive SR; the content is the same in all three."""
-        from router.report import tid1500
-
-        if sop_class_uid not in (COMPREHENSIVE_3D_SR, ENHANCED_SR, COMPREHENSIVE_SR):
-            raise ValueError(f"no SR of SOP class {sop_class_uid}")
+    def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or self.Settings()
-        self._sop_class_uid = sop_class_uid
-        self._document = tid1500.document
         self._writer = writer_digest()
 
     def build(self, source: Any, instance: SopInstance, prediction: Prediction) -> ResultObject:
@@ -69,46 +48,60 @@ class SrBuilder:
 
         Raises NotReportable when the image cannot be referred to, or the prediction has nothing or nonsense to report.
         """
+        return self.build_after(source, instance, prediction, ())
+
+    def build_after(
+        self, source: Any, instance: SopInstance, prediction: Prediction, made_before: Sequence[Reference]
+    ) -> ResultObject:
+        """`build`, and the document names the first of `made_before` that another classifier's identity made.
+
+        `made_before`: documents of the same image by the classifier of the same name here, newest first.
+        """
         context = context_of(source, sop_class_uid=instance.sop_class_uid)
         if context.sop_instance_uid != instance.sop_instance_uid:
             raise NotReportable("the data set is not of the instance that was received")
         _refuse_nonsense(prediction)
         classifier = prediction.classifier
         parameters = digest(_what_scores_depend_on(prediction))
-        sop_instance_uid = result_sop_instance_uid(
-            kind=InstanceKind.SR.value,
-            source_sop_instance_uid=context.sop_instance_uid,
-            source_sha256=instance.sha256,
-            weights_sha256=classifier.weights_sha256,
-            parameters=parameters,
-            sop_class_uid=self._sop_class_uid,
-            writer=self._writer,
-        )
         series_instance_uid = result_series_instance_uid(
             kind=InstanceKind.SR.value,
             study_instance_uid=context.study_instance_uid,
             weights_sha256=classifier.weights_sha256,
             parameters=parameters,
         )
-        document = self._document(
-            context,
-            prediction,
-            sop_class_uid=self._sop_class_uid,
+        # The series follows from the classifier's identity: the same series, the same identity.
+        predecessor = next((one for one in made_before if one.series_instance_uid != series_instance_uid), None)
+        sop_instance_uid = result_sop_instance_uid(
+            kind=InstanceKind.SR.value,
+            source_sop_instance_uid=context.sop_instance_uid,
+            source_sha256=instance.sha256,
+            weights_sha256=classifier.weights_sha256,
+            parameters=parameters,
+            sop_class_uid=COMPREHENSIVE_3D_SR,
+            writer=self._writer,
+            predecessor=predecessor.sop_instance_uid if predecessor else "",
+        )
+        document = Document(
+            context=context,
+            sop_class_uid=COMPREHENSIVE_3D_SR,
             sop_instance_uid=sop_instance_uid,
             series_instance_uid=series_instance_uid,
-            series_number=SERIES_NUMBER,
             series_description=series_description(classifier),
-            comments=_comments(prediction),
-            at=_content_time(instance.received_at, context),
+            classifier=classifier,
+            deed="Classified the image",
+            received_at=instance.received_at,
+            template=tid1500.TEMPLATE,
+            content=tid1500.measurement_report(context, prediction, _comments(prediction)),
+            private_codes=any(
+                finding_code(finding.label).confirmation is Confirmation.LOCAL for finding in prediction.findings
+            ),
+            predecessor=predecessor,
         )
-        document.ContributingEquipmentSequence = _equipment(classifier, instance.received_at)
-        if any(finding_code(finding.label).confirmation is Confirmation.LOCAL for finding in prediction.findings):
-            document.CodingSchemeIdentificationSequence = [_private_scheme()]
         return ResultObject(
             kind=InstanceKind.SR,
-            data=part10(document, context.header),
+            data=encoded(document),
             sop_instance_uid=sop_instance_uid,
-            sop_class_uid=self._sop_class_uid,
+            sop_class_uid=COMPREHENSIVE_3D_SR,
             study_instance_uid=context.study_instance_uid,
             series_instance_uid=series_instance_uid,
             transfer_syntax_uid=str(ExplicitVRLittleEndian),
@@ -154,59 +147,3 @@ def _comments(prediction: Prediction) -> tuple[str, ...]:
     not_trained = ", ".join(prediction.not_trained)
     last = (f"Not trained, therefore not reported: {not_trained}.",) if not_trained else ()
     return (*first, SCORES, *prediction.notes, *last)
-
-
-def _content_time(received_at: datetime, context: Context) -> datetime:
-    """In the image's own time zone when it names one, else UTC: the host's zone would make other bytes on another host."""
-    if not context.utc_offset:
-        return received_at.astimezone(UTC)
-    sign = -1 if context.utc_offset[0] == "-" else 1
-    hours, minutes = int(context.utc_offset[1:3]), int(context.utc_offset[3:])
-    return received_at.astimezone(timezone(sign * timedelta(hours=hours, minutes=minutes)))
-
-
-def _equipment(classifier: ClassifierIdentity, received_at: datetime) -> list[Dataset]:
-    """Contributing Equipment: who analysed, and the router's signature (`core.provenance`)."""
-    said = f"{DEMONSTRATION} " if classifier.demonstration else ""
-    algorithm = _contribution(
-        manufacturer=classifier.manufacturer,
-        model_name=classifier.algorithm,
-        versions=(classifier.version,),
-        description=f"{said}Classified the image; weights sha256 {classifier.weights_sha256}",
-        at=received_at,
-    )
-    algorithm.DeviceUID = device_uid(weights_sha256=classifier.weights_sha256)
-    router = _contribution(
-        manufacturer=provenance.MANUFACTURER,
-        model_name=provenance.MODEL_NAME,
-        versions=software_versions(),
-        description=f"{said}Routed the image and wrote this result. {NOT_FOR_DIAGNOSIS}",
-        at=received_at,
-    )
-    return [algorithm, router]
-
-
-def _contribution(
-    *, manufacturer: str, model_name: str, versions: tuple[str, ...], description: str, at: datetime
-) -> Dataset:
-    value, scheme, meaning = provenance.PURPOSE
-    purpose = Dataset()
-    purpose.CodeValue, purpose.CodingSchemeDesignator, purpose.CodeMeaning = value, scheme, meaning
-    item = Dataset()
-    item.PurposeOfReferenceCodeSequence = [purpose]
-    item.Manufacturer = ascii_text(manufacturer, 64)
-    item.ManufacturerModelName = ascii_text(model_name, 64)
-    item.SoftwareVersions = [ascii_text(version, 64) for version in versions]
-    item.ContributionDescription = ascii_text(description, _CONTRIBUTION_DESCRIPTION_LENGTH_MAX)
-    # The one time that always says its zone.
-    item.ContributionDateTime = at.astimezone(UTC).strftime("%Y%m%d%H%M%S.%f+0000")
-    return item
-
-
-def _private_scheme() -> Dataset:
-    """PS3.3 C.12.1.1.7: what a private Coding Scheme Designator stands for."""
-    item = Dataset()
-    item.CodingSchemeDesignator = PRIVATE_SCHEME
-    item.CodingSchemeName = "Labels of classifiers without a standard code"
-    item.CodingSchemeResponsibleOrganization = provenance.MANUFACTURER
-    return item

@@ -1,148 +1,96 @@
-"""The content of an SR document, laid out by highdicom: PS3.16 TID 1500, one TID 1501 group per finding.
+"""The content of an Imaging Measurement Report: PS3.16 TID 1500, one TID 1501 group per finding.
 
-Only the process that classifies imports this module: highdicom is large. It gets the cleaned context, never the received
-data set, and what it writes of the patient is replaced afterwards (`router.report.sr`).
+highdicom lays out the same tree; the tests compare every byte (`tests/report/oracle.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime
-from typing import Any
-
-from highdicom import sr
-from pydicom import Dataset
-from pydicom.uid import (
-    UID,
-    Comprehensive3DSRStorage,
-    ComprehensiveSRStorage,
-    ComputedRadiographyImageStorage,
-    EnhancedSRStorage,
-    ExplicitVRLittleEndian,
-)
-
-from router.core.findings import Finding, Prediction
-from router.core.provenance import MANUFACTURER, MODEL_NAME
+from router.core.findings import ClassifierIdentity, Finding, Prediction
 from router.core.uids import device_uid, tracking_uid
 from router.report import codes
-from router.report.codes import Code, ascii_text, finding_code, software_versions
+from router.report.codes import Code, ascii_text, finding_code
+from router.report.content import Relationship, coded, container, counted, identified, measured, referring, worded
 from router.report.context import Context
 
-_DOCUMENT_CLASSES = {
-    str(Comprehensive3DSRStorage): sr.Comprehensive3DSR,
-    str(EnhancedSRStorage): sr.EnhancedSR,
-    str(ComprehensiveSRStorage): sr.ComprehensiveSR,
-}
-#: VR LO.
+TEMPLATE = "1500"
+GROUP_TEMPLATE = "1501"
+#: VR LO, which other systems hold names in.
 _LINE_LENGTH_MAX = 64
 #: Decimals of scores and thresholds, the same for both: rounding then never puts a score on the other side of its threshold.
 _PERCENT_DIGITS = 2
 
 
-def document(
-    context: Context,
-    prediction: Prediction,
-    *,
-    sop_class_uid: str,
-    sop_instance_uid: str,
-    series_instance_uid: str,
-    series_number: int,
-    series_description: str,
-    comments: tuple[str, ...],
-    at: datetime,
-) -> Dataset:
-    """The document as highdicom builds it, dates of creation included; patient and study are still placeholders."""
-    document_class = _DOCUMENT_CLASSES[sop_class_uid]
-    made: Dataset = document_class(
-        evidence=[_stand_in(context)],
-        content=_content(context, prediction, comments),
-        series_instance_uid=series_instance_uid,
-        series_number=series_number,
-        sop_instance_uid=sop_instance_uid,
-        instance_number=context.instance_number,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=MODEL_NAME,
-        software_versions=list(software_versions()),
-        # Type 1 in the Enhanced General Equipment module; a program has none.
-        device_serial_number="software",
-        is_complete=True,
-        is_final=False,
-        is_verified=False,
-        content_qualification="RESEARCH",
-        content_date=at.date(),
-        content_time=at.time(),
-        series_description=series_description,
-        transfer_syntax_uid=ExplicitVRLittleEndian,
+def measurement_report(context: Context, prediction: Prediction, comments: tuple[str, ...]) -> tuple[bytes, ...]:
+    """What stands under the root, in order. The comments come first because people read from the top."""
+    image = referring(codes.SOURCE_OF_MEASUREMENT, context.sop_class_uid, context.sop_instance_uid)
+    groups = [_group(context, prediction, finding, image) for finding in prediction.findings]
+    return (
+        *opening(prediction.classifier),
+        *commented(comments),
+        image_library(context),
+        container(codes.IMAGING_MEASUREMENTS, *groups),
     )
-    made.CurrentRequestedProcedureEvidenceSequence = [_evidence(context)]
-    # highdicom takes these from the clock.
-    made.InstanceCreationDate, made.InstanceCreationTime = made.ContentDate, made.ContentTime
-    for item in _items(made):
-        if "ContinuityOfContent" in item:
-            item.ContinuityOfContent = "SEPARATE"  # every item is a statement of its own, not a part of running text
-    return made
 
 
-def _content(context: Context, prediction: Prediction, comments: tuple[str, ...]) -> Any:
-    classifier = prediction.classifier
+def opening(classifier: ClassifierIdentity) -> tuple[bytes, ...]:
+    """TID 1204 (language), TID 1001 with 1002 and 1004 (a device observed), and the procedure reported."""
     algorithm = ascii_text(classifier.algorithm, _LINE_LENGTH_MAX)
-    observer = sr.ObserverContext(
-        observer_type=_concept(codes.DEVICE),
-        observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
-            uid=device_uid(weights_sha256=classifier.weights_sha256),
-            name=algorithm,
-            manufacturer_name=ascii_text(classifier.manufacturer, _LINE_LENGTH_MAX),
-            model_name=algorithm,
-        ),
+    manufacturer = ascii_text(classifier.manufacturer, _LINE_LENGTH_MAX)
+    observed = Relationship.OBSERVATION
+    return (
+        coded(Relationship.PROPERTY, codes.LANGUAGE, codes.ENGLISH),
+        coded(observed, codes.OBSERVER_TYPE, codes.DEVICE),
+        identified(observed, codes.DEVICE_OBSERVER_UID, device_uid(weights_sha256=classifier.weights_sha256)),
+        worded(observed, codes.DEVICE_OBSERVER_NAME, algorithm),
+        worded(observed, codes.DEVICE_OBSERVER_MANUFACTURER, manufacturer),
+        worded(observed, codes.DEVICE_OBSERVER_MODEL_NAME, algorithm),
+        coded(Relationship.PROPERTY, codes.PROCEDURE_REPORTED, codes.IMAGING_PROCEDURE),
     )
-    report = sr.MeasurementReport(
-        observation_context=sr.ObservationContext(observer_device_context=observer),
-        procedure_reported=_concept(codes.IMAGING_PROCEDURE),
-        imaging_measurements=[_group(context, prediction, finding) for finding in prediction.findings],
-        title=_concept(codes.IMAGING_MEASUREMENT_REPORT),
-        language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(
-            language=_concept(codes.ENGLISH)
-        ),
-    )
-    items = report[0].ContentSequence
-    at = next(index for index, item in enumerate(items) if item.ValueType == "CONTAINER")
-    # TID 1500 is extensible: the comments come first because people read from the top.
-    for item in reversed([*(_comment(text) for text in comments), _image_library(context)]):
-        items.insert(at, item)
-    return report
 
 
-def _group(context: Context, prediction: Prediction, finding: Finding) -> Any:
+def commented(comments: tuple[str, ...]) -> tuple[bytes, ...]:
+    """TID 1500 is extensible: what a reader must know."""
+    return tuple(worded(Relationship.CONTAINS, codes.COMMENT, ascii_text(text, 1024)) for text in comments)
+
+
+def image_library(context: Context) -> bytes:
+    """TID 1600 with the image, and TID 1602 as far as every image has it."""
+    modality = context.modality if context.modality in codes.MODALITIES else "OT"
+    acquired = Relationship.ACQUISITION
+    described = [coded(acquired, codes.MODALITY, Code(modality, "DCM", codes.MODALITIES[modality]))]
+    described += [
+        counted(acquired, name, count, codes.PIXELS)
+        for name, count in ((codes.PIXEL_DATA_ROWS, context.rows), (codes.PIXEL_DATA_COLUMNS, context.columns))
+        if count
+    ]
+    image = referring(codes.SOURCE, context.sop_class_uid, context.sop_instance_uid, *described)
+    return container(codes.IMAGE_LIBRARY, container(codes.IMAGE_LIBRARY_GROUP, image))
+
+
+def _group(context: Context, prediction: Prediction, finding: Finding, image: bytes) -> bytes:
     """TID 1501 Measurement and Qualitative Evaluation Group."""
     row = finding_code(finding.label)
-    answer = codes.PRESENT if finding.present else codes.ABSENT
+    contains, concerning = Relationship.CONTAINS, Relationship.PROPERTY
     classifier = prediction.classifier
-    group = sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=sr.TrackingIdentifier(
-            identifier=ascii_text(finding.label, _LINE_LENGTH_MAX),
-            uid=tracking_uid(source_sop_instance_uid=context.sop_instance_uid, label=finding.label),
-        ),
-        finding_category=_concept(codes.CLINICAL_FINDING),
-        finding_type=_concept(row.code),
-        finding_sites=[sr.FindingSite(anatomic_location=_concept(row.site))] if row.site else None,
-        algorithm_id=sr.AlgorithmIdentification(
-            name=ascii_text(classifier.algorithm, _LINE_LENGTH_MAX),
-            version=ascii_text(classifier.version, _LINE_LENGTH_MAX),
-            parameters=_parameters(prediction, finding),
-        ),
-        measurements=[
-            sr.Measurement(
-                name=_concept(codes.CERTAINTY),
-                value=round(100 * finding.score, _PERCENT_DIGITS),
-                unit=_concept(codes.PERCENT),
-                # The OHIF viewer cannot load a NUM without a child item.
-                method=_concept(codes.ARTIFICIAL_INTELLIGENCE),
-            )
-        ],
-        qualitative_evaluations=[sr.QualitativeEvaluation(name=_concept(row.code), value=_concept(answer))],
+    uid = tracking_uid(source_sop_instance_uid=context.sop_instance_uid, label=finding.label)
+    percent = round(100 * float(finding.score), _PERCENT_DIGITS)
+    # The OHIF viewer cannot load a NUM without a child item.
+    method = coded(concerning, codes.MEASUREMENT_METHOD, codes.ARTIFICIAL_INTELLIGENCE)
+    return container(
+        codes.MEASUREMENT_GROUP,
+        worded(Relationship.OBSERVATION, codes.TRACKING_IDENTIFIER, ascii_text(finding.label, _LINE_LENGTH_MAX)),
+        identified(Relationship.OBSERVATION, codes.TRACKING_UNIQUE_IDENTIFIER, uid),
+        coded(contains, codes.FINDING_CATEGORY, codes.CLINICAL_FINDING),
+        coded(contains, codes.FINDING, row.code),
+        coded(concerning, codes.FINDING_SITE, row.site) if row.site else b"",
+        worded(concerning, codes.ALGORITHM_NAME, ascii_text(classifier.algorithm, _LINE_LENGTH_MAX)),
+        worded(concerning, codes.ALGORITHM_VERSION, ascii_text(classifier.version, _LINE_LENGTH_MAX)),
+        *(worded(concerning, codes.ALGORITHM_PARAMETERS, text) for text in _parameters(prediction, finding)),
+        measured(contains, codes.CERTAINTY, percent, codes.PERCENT, method),
+        coded(contains, row.code, codes.PRESENT if finding.present else codes.ABSENT),
+        image,
+        template=GROUP_TEMPLATE,
     )
-    group[0].ContentSequence.append(_reference(codes.SOURCE_OF_MEASUREMENT, context))
-    return group
 
 
 def _parameters(prediction: Prediction, finding: Finding) -> list[str]:
@@ -157,97 +105,3 @@ def _parameters(prediction: Prediction, finding: Finding) -> list[str]:
         facts["demonstration"] = "yes: trained on drawings, no clinical meaning"
     facts |= {name: classifier.parameters[name] for name in sorted(classifier.parameters) if name not in facts}
     return [ascii_text(f"{name}={value}", 1024) for name, value in facts.items()]
-
-
-def _image_library(context: Context) -> Any:
-    """TID 1600, by hand: highdicom's own raises for most radiographs (no Imager Pixel Spacing, Secondary Capture)."""
-    image = _reference(codes.SOURCE, context)
-    modality = context.modality if context.modality in codes.MODALITIES else "OT"
-    described = [
-        sr.CodeContentItem(
-            name=_concept(codes.MODALITY),
-            value=_concept(Code(modality, "DCM", codes.MODALITIES[modality])),
-            relationship_type=sr.RelationshipTypeValues.HAS_ACQ_CONTEXT,
-        )
-    ]
-    described += [
-        _pixel_count(name, number)
-        for name, number in ((codes.PIXEL_DATA_ROWS, context.rows), (codes.PIXEL_DATA_COLUMNS, context.columns))
-        if number
-    ]
-    image.ContentSequence = sr.ContentSequence(described)
-    return _container(codes.IMAGE_LIBRARY, [_container(codes.IMAGE_LIBRARY_GROUP, [image])])
-
-
-def _pixel_count(name: Code, number: int) -> Any:
-    item = sr.NumContentItem(
-        name=_concept(name),
-        value=number,
-        unit=_concept(codes.PIXELS),
-        relationship_type=sr.RelationshipTypeValues.HAS_ACQ_CONTEXT,
-    )
-    item.MeasuredValueSequence[0].NumericValue = str(number)  # highdicom writes «1955.0»
-    return item
-
-
-def _reference(name: Code, context: Context) -> Any:
-    """An IMAGE item; of a private SOP class a COMPOSITE item, because readers refuse an «image» that they do not know."""
-    known = UID(context.sop_class_uid).name != context.sop_class_uid
-    item = sr.ImageContentItem if known else sr.CompositeContentItem
-    return item(
-        name=_concept(name),
-        referenced_sop_class_uid=context.sop_class_uid,
-        referenced_sop_instance_uid=context.sop_instance_uid,
-        relationship_type=sr.RelationshipTypeValues.CONTAINS,
-    )
-
-
-def _container(name: Code, content: list[Any]) -> Any:
-    container = sr.ContainerContentItem(
-        name=_concept(name), relationship_type=sr.RelationshipTypeValues.CONTAINS, is_content_continuous=False
-    )
-    container.ContentSequence = sr.ContentSequence(content)
-    return container
-
-
-def _comment(text: str) -> Any:
-    return sr.TextContentItem(
-        name=_concept(codes.COMMENT),
-        value=ascii_text(text, 1024),
-        relationship_type=sr.RelationshipTypeValues.CONTAINS,
-    )
-
-
-def _concept(code: Code) -> Any:
-    return sr.CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)
-
-
-def _evidence(context: Context) -> Dataset:
-    image, series, study = Dataset(), Dataset(), Dataset()
-    image.ReferencedSOPClassUID, image.ReferencedSOPInstanceUID = context.sop_class_uid, context.sop_instance_uid
-    series.SeriesInstanceUID, series.ReferencedSOPSequence = context.series_instance_uid, [image]
-    study.StudyInstanceUID, study.ReferencedSeriesSequence = context.study_instance_uid, [series]
-    return study
-
-
-def _stand_in(context: Context) -> Dataset:
-    """All that highdicom learns of the source: its UIDs. It raises on many a received header, so it never sees one.
-
-    Nor does it learn the SOP class: it looks it up to see what to copy, and raises on one that it does not know.
-    """
-    image = Dataset()
-    image.SOPClassUID, image.SOPInstanceUID = ComputedRadiographyImageStorage, context.sop_instance_uid
-    image.StudyInstanceUID, image.SeriesInstanceUID = context.study_instance_uid, context.series_instance_uid
-    image.Modality = "OT"
-    for keyword in ("PatientID", "PatientName", "PatientSex", "AccessionNumber", "StudyID", "ReferringPhysicianName"):
-        setattr(image, keyword, "")
-    image.PatientBirthDate = image.StudyDate = image.StudyTime = None
-    return image
-
-
-def _items(dataset: Dataset) -> Iterator[Dataset]:
-    yield dataset
-    for element in dataset:
-        if element.VR == "SQ":
-            for item in element.value:
-                yield from _items(item)

@@ -16,7 +16,7 @@ from pydicom import Dataset, dcmread
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from router.core.findings import ClassifierIdentity, Finding, Prediction
-from router.core.instance import SopInstance
+from router.core.instance import Reference, SopInstance
 from router.report.codes import FINDINGS
 
 SHARED_DICOM = Path(__file__).resolve().parents[3] / "shared" / "data" / "dicom"
@@ -47,6 +47,7 @@ HEADER: Mapping[str, bytes] = {
     "Rows": struct.pack("<H", 2048),
     "Columns": struct.pack("<H", 1536),
 }
+_LOOKED_AT: dict[bytes, list[str]] = {}
 _LONG = ("OB", "OW", "SQ", "UN", "UT")
 
 
@@ -131,7 +132,14 @@ def tool(name: str) -> str:
 
 
 def dciodvfy_errors(path: Path) -> list[str]:
-    """The lines in which dicom3tools' validator names an error."""
+    """The lines in which dicom3tools' validator names an error. It looks at the same bytes only once."""
+    data = path.read_bytes()
+    if data not in _LOOKED_AT:
+        _LOOKED_AT[data] = _errors(path)
+    return _LOOKED_AT[data]
+
+
+def _errors(path: Path) -> list[str]:
     done = subprocess.run([tool("dciodvfy"), str(path)], capture_output=True, timeout=60, check=False)
     said = (done.stdout + done.stderr).decode("latin-1").splitlines()
     # A validator that says nothing at all has not looked.
@@ -146,3 +154,22 @@ def dsrdump(path: Path) -> str:
     assert done.returncode == 0, said
     assert not [line for line in said.splitlines() if line.startswith(("E:", "F:"))], said
     return done.stdout.decode("latin-1")
+
+
+def validated(data: bytes, folder: Path) -> str:
+    """The dcmtk dump of a document in which neither validator finds an error."""
+    path = folder / "sr.dcm"
+    path.write_bytes(data)
+    assert dciodvfy_errors(path) == []
+    return dsrdump(path)
+
+
+def reference(**changed: str) -> Reference:
+    """A document made before."""
+    uids = {
+        "sop_class_uid": "1.2.840.10008.5.1.4.1.1.88.34",
+        "sop_instance_uid": "2.25.1",
+        "series_instance_uid": "2.25.2",
+        "study_instance_uid": HEADER["StudyInstanceUID"].decode(),
+    }
+    return Reference(**{**uids, **changed})
