@@ -17,6 +17,7 @@ import socket as tcp
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +81,8 @@ class GuardedSocket(AssociationSocket):  # type: ignore[misc]
 
     def __init__(self, assoc: GuardedAssociation, connection: tcp.socket, *, send_timeout_s: float) -> None:
         super().__init__(assoc, client_socket=connection)
+        # Two threads wait on it, each with a deadline of its own; a time-out of the socket would be shared.
+        connection.setblocking(False)
         self._send_timeout_s = send_timeout_s
         self._send_lock = threading.Lock()
 
@@ -91,12 +94,12 @@ class GuardedSocket(AssociationSocket):  # type: ignore[misc]
         data = bytearray(byte_count)
         rest = memoryview(data)
         while rest:
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                raise TimeoutError
             _quick_ack(connection)
-            connection.settimeout(left_s)
-            count = connection.recv_into(rest)
+            try:
+                count = connection.recv_into(rest)
+            except BlockingIOError:
+                _wait_for(connection, select.POLLIN, deadline)
+                continue
             if not count:
                 raise ConnectionError("closed by the peer")
             rest = rest[count:]
@@ -110,10 +113,23 @@ class GuardedSocket(AssociationSocket):  # type: ignore[misc]
             return
         try:
             with self._send_lock:
-                connection.settimeout(self._send_timeout_s)
-                connection.sendall(bytestream)
+                deadline = time.monotonic() + self._send_timeout_s
+                rest = memoryview(bytestream)
+                while rest:
+                    try:
+                        rest = rest[connection.send(rest) :]
+                    except BlockingIOError:
+                        _wait_for(connection, select.POLLOUT, deadline)
         except (OSError, ValueError):
             self.event_queue.put("Evt17")
+
+
+def _wait_for(connection: tcp.socket, event: int, deadline: float) -> None:
+    """Raises TimeoutError at `deadline`."""
+    poll = select.poll()
+    poll.register(connection, event)
+    if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        raise TimeoutError
 
 
 def _quick_ack(connection: tcp.socket) -> None:
@@ -228,11 +244,9 @@ class GuardedDUL(DULServiceProvider):  # type: ignore[misc]
         """
         if self.socket is None:
             return
-        try:
+        with suppress(OSError):
             if readable and self.socket.socket is not None and self.socket.socket.recv(2**16):
                 return
-        except OSError:
-            readable = False
         self.socket.close()
 
     def _wait(self, connection: tcp.socket | None, timeout_s: float) -> bool:
@@ -495,7 +509,8 @@ class GuardedAssociation(Association):  # type: ignore[misc]
             if message is not None:
                 self.dimse.serve(message)
                 self.dul.touch()
-                continue
+                if not self._leaving:
+                    continue
             if self.is_established and self.acse.is_release_requested():
                 self.acse.send_release(is_response=True)
                 self.is_released, self.is_established = True, False
