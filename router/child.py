@@ -43,6 +43,9 @@ def main(arguments: list[str]) -> int:
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
     specs = [json.loads(table) for table in tables]
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        # Before numpy is imported: helper threads make small matrices slower, most of all when cores are busy.
+        os.environ[name] = "1"
     try:
         with _quiet():
             classifiers = {spec["name"]: _classifier(spec) for spec in specs}

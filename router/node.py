@@ -145,18 +145,21 @@ def build_node(settings: Settings) -> Node:
         if make_url(settings.ledger.url).get_backend_name() == "sqlite":
             ledger.end_all_leases()  # the spool's lock says that we are its only node
         workers: list[Worker] = []
-        analysts: dict[str, ChildAnalyst] = {}
+        analysts: dict[str, list[ChildAnalyst]] = {}
         for classifier in settings.classifiers.values():
-            analyst = ChildAnalyst(
-                command=[sys.executable, "-m", "router.child"],
-                arguments=[child_argument(classifier)],
-                time_limit_s=classifier.time_limit_s,
-            )
+            analysts[classifier.name] = [
+                ChildAnalyst(
+                    command=[sys.executable, "-m", "router.child"],
+                    arguments=[child_argument(classifier)],
+                    time_limit_s=classifier.time_limit_s,
+                )
+                for _ in range(classifier.processes)
+            ]
             policy = RetryPolicy()
-            step = ClassifyStep(ledger=ledger, spool=spool, analyst=analyst, clock=clock, retry=policy)
-            lane = Lane(kind=TaskKind.CLASSIFY, target=classifier.name, step=step, gate=OpenGate(_CLASSIFY_BATCH))
-            workers.append(Worker(lane=lane, ledger=ledger, clock=clock, policy=policy))
-            analysts[classifier.name] = analyst
+            for analyst in analysts[classifier.name]:
+                step = ClassifyStep(ledger=ledger, spool=spool, analyst=analyst, clock=clock, retry=policy)
+                lane = Lane(kind=TaskKind.CLASSIFY, target=classifier.name, step=step, gate=OpenGate(_CLASSIFY_BATCH))
+                workers.append(Worker(lane=lane, ledger=ledger, clock=clock, policy=policy))
         steps: list[DeliverStep] = []
         targets: list[Any] = []
         for destination in settings.destinations.values():
@@ -206,7 +209,7 @@ def build_node(settings: Settings) -> Node:
         scp=scp,
         web=web,
         workers=workers,
-        analysts=tuple(analysts.values()),
+        analysts=[analyst for of_one in analysts.values() for analyst in of_one],
         destinations=targets,
         janitor=janitor,
     )
@@ -260,7 +263,7 @@ def _status_reader(
     ledger: SqlLedger,
     scp: StorageScp,
     steps: Sequence[DeliverStep],
-    analysts: Mapping[str, ChildAnalyst],
+    analysts: Mapping[str, Sequence[ChildAnalyst]],
 ) -> Callable[[], Status]:
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -295,7 +298,7 @@ def _status_reader(
             instances={kind.value: count for kind, count in ledger.queries.instance_counts().items()},
             outcomes=ledger.queries.outcome_counts(),
             lanes=lanes,
-            classifiers={name: analyst.ready for name, analyst in analysts.items()},
+            classifiers={name: any(analyst.ready for analyst in of_one) for name, of_one in analysts.items()},
             problems=problems,
         )
 

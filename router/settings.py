@@ -6,6 +6,7 @@ name, the nearest right one. `docs/configuration.md` lists every setting; a test
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -44,6 +45,16 @@ def _byte_count(value: object) -> object:
     return int(float(match[1]) * _UNITS[match[2]])
 
 
+def _process_count(value: object) -> int:
+    if value == "auto":
+        # What this process may use, which in a container or under taskset is less than the machine has.
+        available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(available, PROCESS_COUNT_MAX)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= PROCESS_COUNT_MAX:
+        raise ValueError(f'must be a whole number from 1 to {PROCESS_COUNT_MAX}, or "auto"')
+    return value
+
+
 def _ae_title(value: str) -> str:
     if not re.fullmatch(r"[\x20-\x5b\x5d-\x7e]{1,16}", value) or not value.strip():
         raise ValueError("not an AE title: 1 to 16 printable ASCII characters without a backslash, not only spaces")
@@ -68,6 +79,10 @@ def _ledger_url(value: str) -> str:
     return value
 
 
+#: Of one classifier.
+PROCESS_COUNT_MAX = 64
+#: A number of processes; "auto" is one for each processor core that may be used.
+ProcessCount = Annotated[int, BeforeValidator(_process_count)]
 #: A number of bytes, or a text with a unit such as "4 GiB".
 ByteCount = Annotated[int, BeforeValidator(_byte_count), Field(ge=0)]
 #: PS3.5 6.2, VR AE: 1 to 16 characters, no backslash or control characters, not only spaces.
@@ -163,6 +178,8 @@ class ClassifierSettings(Table):
 
     name: str
     type: str
+    processes: ProcessCount = 1
+    """Each looks at one image at a time, with one thread."""
     time_limit_s: Seconds = 120
     """One image, decoding included; then its process is killed."""
     memory_byte_count_max: ByteCount = 8 * 2**30

@@ -1,0 +1,65 @@
+"""A classifier may have several processes: each has its own child and its own worker, and they share what is owed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from router.core.lifecycle import TaskKind
+from router.errors import ConfigError
+from router.node import Node, build_node
+from router.settings import PROCESS_COUNT_MAX, parse
+
+
+def _node(folder: Path, processes: object) -> Node:
+    return build_node(
+        parse(
+            {
+                "node": {"host": "127.0.0.1", "port": 0},
+                "web": {"port": 0},
+                "spool": {"path": str(folder / "spool"), "free_byte_count_min": 0},
+                "ledger": {"url": f"sqlite:///{folder / 'ledger.db'}"},
+                "classifiers": {"demo": {"type": "demo", "processes": processes}},
+            }
+        )
+    )
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    made = _node(tmp_path, 2)
+    yield made
+    made.stop()
+
+
+def test_each_process_has_a_worker_of_its_own_on_the_one_lane(node: Node) -> None:
+    lanes = [worker.lane for worker in node.workers if worker.lane.kind is TaskKind.CLASSIFY]
+    assert [lane.target for lane in lanes] == ["demo", "demo"]
+    assert len({id(lane.step) for lane in lanes}) == 2
+    assert len(node.analysts) == len({id(analyst) for analyst in node.analysts}) == 2
+
+
+def test_each_process_is_one_of_its_own_and_lets_reception_go_first(node: Node) -> None:
+    node.warm_up()
+    pids = [analyst._child.pid for analyst in node.analysts if analyst._child is not None]
+    assert len(set(pids)) == 2
+    for pid in pids:
+        assert os.getpriority(os.PRIO_PROCESS, pid) > os.getpriority(os.PRIO_PROCESS, 0)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, PROCESS_COUNT_MAX + 1, 1.5, True, "many", []])
+def test_a_number_of_processes_that_cannot_be_is_refused(wrong: object) -> None:
+    with pytest.raises(
+        ConfigError, match=r'classifiers\.demo\.processes: must be a whole number from 1 to 64, or "auto"'
+    ):
+        parse({"classifiers": {"demo": {"type": "demo", "processes": wrong}}})
+
+
+def test_auto_is_a_process_for_each_core_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
+    settings = parse({"classifiers": {"demo": {"type": "demo", "processes": "auto"}, "other": {"type": "demo"}}})
+    assert settings.classifiers["demo"].processes == 3
+    assert settings.classifiers["other"].processes == 1
