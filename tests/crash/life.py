@@ -17,6 +17,7 @@ from typing import Any
 
 from router.faults import FAULT_POINTS
 from tests.crash import senders
+from tests.crash.disks import LoopDisk
 from tests.crash.images import Image, digest, make
 from tests.crash.recorder import Recorder, references
 from tests.crash.senders import Sender
@@ -49,11 +50,12 @@ class Life:
         sender: Sender = senders.dcmsend,
         change: str = "",
         images_each: int = 6,
-        **node: Any,
+        spool_disk: LoopDisk | None = None,
+        ledger_disk: LoopDisk | None = None,
     ) -> None:
         """`free`: bytes are freed at once and not after a day. `send_again`: what got no Success is sent in the next round.
 
-        `change` names one of tests.crash.bent.
+        `change` names one of tests.crash.bent. With disks, every end but SIGTERM is a loss of power.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -67,6 +69,7 @@ class Life:
         self._send_again = send_again
         self._sender = sender
         self._images_each = images_each
+        self._disks = [disk for disk in {id(d): d for d in (spool_disk, ledger_disk)}.values() if disk is not None]
         self._unanswered: list[Image] = []
         self._associations_max = 1 if isinstance(receiver, StoreScp) else 2
         table = destination(
@@ -79,15 +82,16 @@ class Life:
             rules=(CHEST_RULE, EVERYTHING_RULE) if classify else (EVERYTHING_RULE,),
             classifier='type = "demo"' if classify else "",
             spool='free_byte_count_min = "1 MiB"' + retention,
-            **node,
+            spool_folder=spool_disk.path / "spool" if spool_disk else None,
+            ledger_folder=ledger_disk.path if ledger_disk else None,
         )
         if change:
             self.node.program = ("-m", "tests.crash.bent", change)
 
     # ---- rounds
 
-    def round(self, end: str, *, passing: int = 1) -> bool:
-        """Start, four associations at once, the end. False when a fault point was not reached (then: killed when idle)."""
+    def round(self, end: str, *, passing: int = 1, associations: int = ASSOCIATIONS) -> bool:
+        """Start, `associations` at once, the end. False when a fault point was not reached (then: killed when idle)."""
         fault = end if end in FAULT_POINTS else ""
         self.node.environment["ROUTER_FAULT"] = f"{fault}:{passing}" if fault else ""
         self.node.start(wait=False)
@@ -96,19 +100,21 @@ class Life:
             if end == AT_START:
                 time.sleep(self._chance.uniform(0.2, 2.0))  # the random moment itself, nothing is waited for
             else:
-                wait_until(lambda: self.node.ended() or self.node.health()[0], 60, "the node is ready or gone")
+                wait_until(lambda: self.node.ended() or self._lives(), 60, "the node runs or is gone")
                 if not self.node.ended():
-                    reached = self._send_until(end)
+                    reached = self._send_until(end, associations)
         finally:
-            self.node.kill()
+            self._end()
+            for disk in self._disks:
+                disk.restore()
         self.tally.rounds += 1
         self.tally.ends[end if reached else AT_RANDOM] += 1
         return reached
 
-    def _send_until(self, end: str) -> bool:
+    def _send_until(self, end: str, associations: int) -> bool:
         """Returns when the round's moment has come; True when it was the one asked for."""
-        batches = self._batches()
-        with ThreadPoolExecutor(ASSOCIATIONS) as pool:
+        batches = self._batches(associations)
+        with ThreadPoolExecutor(associations) as pool:
             running = [pool.submit(self._sender, self.node.port, batch) for batch in batches]
             if end in FAULT_POINTS:
                 wait_until(
@@ -126,19 +132,30 @@ class Life:
                 code = self.node.stop()
                 assert code == 0, f"SIGTERM ended the node with exit code {code}"
             else:
-                self.node.kill()
+                self._end()
             for sending, batch in zip(running, batches, strict=True):
                 self._note(sending.result(), batch)
         return reached
 
-    def _batches(self) -> list[list[Image]]:
+    def _end(self) -> None:
+        """Power first, then the process: it may see the disk fail and must not answer Success then."""
+        for disk in self._disks:
+            disk.cut_power()
+        self.node.kill()
+
+    def send_one_batch(self) -> None:
+        """To a node that runs, over one association."""
+        batch = self._batches(1)[0]
+        self._note(self._sender(self.node.port, batch), batch)
+
+    def _batches(self, associations: int) -> list[list[Image]]:
         """One list for each association, of the new and the unanswered; the first ends with its first image once more."""
-        images = make(self.folder / "sent", ASSOCIATIONS * self._images_each)
+        images = make(self.folder / "sent", associations * self._images_each)
         self.sent.update((image.uid, image) for image in images)
         if self._send_again:
             images += self._unanswered
         self._unanswered = []
-        batches = [images[number::ASSOCIATIONS] for number in range(ASSOCIATIONS)]
+        batches = [images[number::associations] for number in range(associations)]
         batches[0].append(batches[0][0])
         return batches
 
@@ -156,8 +173,9 @@ class Life:
     def finish(self, deadline_s: float = 120) -> Tally:
         """Starts the node once more, sends what is left if it is to be sent, waits until nothing is owed, looks at everything."""
         self.node.environment["ROUTER_FAULT"] = ""
-        self.node.start()
+        self.node.start(wait=False)
         try:
+            wait_until(self._lives, 60, "the node runs")
             if self._send_again and self._unanswered:
                 batch, self._unanswered = self._unanswered, []
                 self._note(self._sender(self.node.port, batch), batch)
@@ -167,6 +185,12 @@ class Life:
         finally:
             self.node.kill()
         return self.tally
+
+    def _lives(self) -> bool:
+        """Not «ready»: a node that misses files says so there, and that is for us to find."""
+        with contextlib.suppress(OSError):
+            return self.node.get("/health/live")[0] == 200
+        return False
 
     def owed_count(self) -> int:
         """Tasks that are neither done nor failed."""
