@@ -160,6 +160,20 @@ class LedgerSettings(Table):
     url: Annotated[str, AfterValidator(_ledger_url)] = "sqlite:///var/ledger.db"
 
 
+class CommitmentSettings(Table):
+    """[commitment]: what we answer to peers that ask us for Storage Commitment."""
+
+    enabled: bool = True
+    when: Literal["durable", "delivered"] = "durable"
+    """What is promised: see core.commitment.Promise."""
+    give_up_s: Seconds = 86400
+    """when = "delivered": what is not delivered after this time is reported as failed."""
+    linger_s: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 1
+    """The report goes out on the association of the request when the peer keeps that open for so long; 0: never."""
+    report_for_s: Seconds = 259200
+    """A peer that cannot be reached is tried this long; then the report waits until it asks again."""
+
+
 class WebSettings(Table):
     """[web]: dashboard, metrics, health."""
 
@@ -210,6 +224,8 @@ class PeerSettings(Table):
     ae_title: AETitle
     hosts: Annotated[tuple[Network, ...], BeforeValidator(_tuple)] = ()
     """Networks or addresses it may call from; empty: any."""
+    port: Port | None = None
+    """Where it listens for reports on storage commitment, at the address that it called from."""
 
 
 class RuleSettings(Table):
@@ -229,6 +245,7 @@ class Settings(Table):
     node: NodeSettings = NodeSettings()
     spool: SpoolSettings = SpoolSettings()
     ledger: LedgerSettings = LedgerSettings()
+    commitment: CommitmentSettings = CommitmentSettings()
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
     default_deliver: Names = ()

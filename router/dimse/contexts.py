@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from router.core import commitment
 from router.core.admission import valid_uid
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -101,10 +102,15 @@ class AnsweredContext:
     transfer_syntax: str = ""
 
 
-def answer(proposed: ProposedContext) -> AnsweredContext:
-    """Accepted with one transfer syntax, or not and why."""
+def answer(proposed: ProposedContext, *, storage: bool = True, storage_commitment: bool = False) -> AnsweredContext:
+    """Accepted with one transfer syntax, or not and why. Verification is for everybody."""
     result, syntax = ABSTRACT_SYNTAX_NOT_SUPPORTED, None
-    if accepts_class(proposed.abstract_syntax):
+    if proposed.abstract_syntax == commitment.SOP_CLASS_UID:
+        if storage_commitment:
+            result = TRANSFER_SYNTAXES_NOT_SUPPORTED
+            plain = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
+            syntax = next((uid for uid in plain if uid in proposed.transfer_syntaxes), None)
+    elif accepts_class(proposed.abstract_syntax) and (storage or proposed.abstract_syntax == VERIFICATION):
         result = TRANSFER_SYNTAXES_NOT_SUPPORTED
         syntax = choose_transfer_syntax(proposed.transfer_syntaxes)
     return AnsweredContext(

@@ -10,7 +10,6 @@ complete messages and sends their responses.
 
 from __future__ import annotations
 
-import logging
 import queue
 import select
 import socket as tcp
@@ -18,40 +17,23 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
-from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.timer import Timer
 from pynetdicom.transport import AssociationSocket
 
-from router.dimse import pdu, status
-from router.dimse.command import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, Command, encode_response
-from router.dimse.message import MessageAssembler
+from router.dimse import pdu
+from router.dimse.limits import BYTES_PER_SECOND_MIN, WireLimits
 from router.dimse.pdu import ProtocolError
-from router.dimse.store import Answer, DataSetSink, OpenSink, PeerIdentity, StoreRequest, Tell
-from router.faults import fault_point
+from router.dimse.provider import GuardedDIMSE
+from router.dimse.store import PeerIdentity, Services, Tell
 
-#: Complete requests without an answer, the one being served included; then nothing more is read until one is answered.
-PIPELINED_MAX = 3
-#: A PDU or a data set must arrive at this rate at least, once its first seconds are over.
-BYTES_PER_SECOND_MIN = 16_384
 #: The longest sleep of a thread that waits: everything that matters wakes it.
 _TICK_S = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WireLimits:
-    """From the configuration; see settings.NodeSettings."""
-
-    pdu_byte_count_max: int
-    dataset_byte_count_max: int
-    pdu_timeout_s: float
-    idle_timeout_s: float
 
 
 class _MonotonicTimer(Timer):  # type: ignore[misc]
@@ -298,145 +280,6 @@ class GuardedDUL(DULServiceProvider):  # type: ignore[misc]
         self.event_queue.put(event)
 
 
-@dataclass(slots=True, eq=False)
-class _Message:
-    """A complete request that waits for its answer."""
-
-    context_id: int
-    command: Command
-    sink: DataSetSink | None = None
-    answer: Answer | None = None
-
-
-class GuardedDIMSE(DIMSEServiceProvider):  # type: ignore[misc]
-    """Puts fragments together to requests; data sets of C-STORE go to a sink as they arrive, nothing is collected."""
-
-    assoc: GuardedAssociation
-
-    def __init__(
-        self, assoc: GuardedAssociation, *, open_sink: OpenSink, peer: PeerIdentity, limits: WireLimits
-    ) -> None:
-        super().__init__(assoc)
-        self._open_sink = open_sink
-        self._peer = peer
-        self._limits = limits
-        self._assembler = MessageAssembler()
-        self._open: _Message | None = None
-        self._waiting: list[_Message] = []  # the one that is being served is the first
-        self._byte_count = 0
-        self._begun_at = 0.0
-
-    @property
-    def full(self) -> bool:
-        """True when no more may be read until a request is served."""
-        return len(self._waiting) >= PIPELINED_MAX
-
-    @property
-    def busy(self) -> bool:
-        """True while a message has begun and is not answered."""
-        return self._assembler.inside or self._open is not None or bool(self._waiting)
-
-    def receive(self, body: memoryview) -> None:
-        """The bytes after the header of one P-DATA-TF. Raises ProtocolError. Runs in the DUL thread."""
-        for context_id, control, data in pdu.presentation_data(body):
-            if not self._assembler.inside:
-                self._begun_at, self._byte_count = time.monotonic(), 0
-            found = self._assembler.fragment(context_id, control, data)
-            if isinstance(found, Command):
-                self._begin(context_id, found)
-            elif found is not None:
-                self._data(found.data, last=found.last)
-
-    def serve(self, message: _Message) -> None:
-        """Answers one complete request. Runs in the association thread."""
-        try:
-            answer = message.answer if message.sink is None else self._finished(message.sink)
-            if answer is not None:
-                self._respond(message, answer)
-        finally:
-            self._waiting.remove(message)
-        self.dul.wake()
-
-    def discard(self) -> None:
-        """The association has ended: nothing half-received stays."""
-        for message in (self._open, *self._waiting):
-            if message is not None and message.sink is not None:
-                message.sink.discard()
-        self._open = None
-        self._waiting.clear()
-
-    def _begin(self, context_id: int, command: Command) -> None:
-        context = self.assoc.contexts.get(context_id)
-        if context is None:
-            raise ProtocolError("a message on a presentation context that was not accepted")
-        if command.is_response:
-            raise ProtocolError("a response to a request that was never sent")
-        message = _Message(context_id, command)
-        if command.field == C_STORE_RQ and command.has_data_set:
-            abstract_syntax, transfer_syntax = context
-            message.sink = self._open_sink(
-                StoreRequest(
-                    sop_class_uid=command.affected_sop_class_uid,
-                    sop_instance_uid=command.affected_sop_instance_uid,
-                    context_sop_class_uid=abstract_syntax,
-                    transfer_syntax_uid=transfer_syntax,
-                    peer=self._peer,
-                )
-            )
-        elif command.field == C_STORE_RQ:
-            message.answer = Answer(status=status.CANNOT_UNDERSTAND, comment="C-STORE without a data set")
-        elif command.field == C_ECHO_RQ:
-            message.answer = Answer(status=status.SUCCESS)
-        elif command.field != C_CANCEL_RQ:
-            message.answer = Answer(
-                status=status.UNRECOGNISED_OPERATION, comment="this node offers only C-STORE and C-ECHO"
-            )
-        if command.has_data_set:
-            self._open = message
-        else:
-            self._complete(message)
-
-    def _data(self, data: memoryview, *, last: bool) -> None:
-        message = self._open
-        assert message is not None, "the assembler lets no data set pass without its command"
-        self._byte_count += len(data)
-        # What is refused is drained, so that the refusal can be told; but not for ever.
-        if self._byte_count > 2 * self._limits.dataset_byte_count_max:
-            raise ProtocolError("a data set goes on far beyond node.dataset_byte_count_max")
-        elapsed_s = time.monotonic() - self._begun_at
-        if elapsed_s > self._limits.idle_timeout_s + self._byte_count / BYTES_PER_SECOND_MIN:
-            raise ProtocolError(f"a data set arrives with less than {BYTES_PER_SECOND_MIN} bytes a second")
-        if message.sink is not None and data:
-            message.sink.write(data)
-        if last:
-            self._complete(message)
-            self._open = None
-
-    def _complete(self, message: _Message) -> None:
-        self._waiting.append(message)
-        self.msg_queue.put((message.context_id, message))
-
-    def _finished(self, sink: DataSetSink) -> Answer:
-        try:
-            return sink.finish()
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong in there, it is not Success
-            code = status.PROCESSING_FAILURE
-            self.assoc.tell("instance.refused", level=logging.ERROR, status=f"0x{code:04X}", exc_info=error)
-            return Answer(status=code, comment="internal error, see the log of this node")
-        finally:
-            sink.discard()
-
-    def _respond(self, message: _Message, answer: Answer) -> None:
-        connection = self.dul.socket
-        if connection is not None and self.dul.state_machine.current_state == "Sta6":
-            response = encode_response(message.command, status=answer.status, comment=answer.comment)
-            fault_point("answer.unsent")
-            connection.send(
-                pdu.encode_command(message.context_id, response, pdu_byte_count_max=self.assoc.peer_pdu_byte_count_max)
-            )
-            fault_point("answer.sent")
-
-
 class GuardedAssociation(Association):  # type: ignore[misc]
     """An association that we accept. Its thread waits, it does not poll."""
 
@@ -454,7 +297,7 @@ class GuardedAssociation(Association):  # type: ignore[misc]
         peer: PeerIdentity,
         peer_pdu_byte_count_max: int,
         limits: WireLimits,
-        open_sink: OpenSink,
+        services: Services,
         tell: Tell,
         on_end: Callable[[GuardedAssociation], None],
     ) -> None:
@@ -468,7 +311,7 @@ class GuardedAssociation(Association):  # type: ignore[misc]
         self.tell = tell
         self._on_end = on_end
         self._leaving = False
-        self.dimse = GuardedDIMSE(self, open_sink=open_sink, peer=peer, limits=limits)
+        self.dimse = GuardedDIMSE(self, services=services, peer=peer, limits=limits)
         self.dul = GuardedDUL(self, request_pdu=request_pdu, limits=limits)
         # Their setters write into the timers of the DUL, which is a new one now.
         self.acse_timeout = limits.pdu_timeout_s
@@ -501,9 +344,9 @@ class GuardedAssociation(Association):  # type: ignore[misc]
     def _run_reactor(self) -> None:
         """As pynetdicom's, but it sleeps until there is something to do."""
         while not self._kill:
-            timeout_s = max(0.0, min(_TICK_S, self.dul._idle_timer.remaining))
+            timeout_s = min(_TICK_S, self.dul._idle_timer.remaining, self.dimse.due_in_s)
             try:
-                _, message = self.dimse.msg_queue.get(timeout=timeout_s)
+                _, message = self.dimse.msg_queue.get(timeout=max(0.0, timeout_s))
             except queue.Empty:
                 message = None
             if message is not None:
@@ -521,6 +364,8 @@ class GuardedAssociation(Association):  # type: ignore[misc]
                 self.kill()
             elif not self.dul.is_alive():
                 self.kill()
+            elif self.dimse.due_in_s <= 0 and not self._leaving:
+                self.dimse.follow_up()
             elif self._leaving and not self.dimse.busy:
                 self.end_reason = "this node is shutting down"
                 self.abort()

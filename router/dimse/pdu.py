@@ -41,6 +41,8 @@ class AssociateRequest:
     """Longest P-DATA-TF that the requestor takes; 0: any."""
     implementation_class_uid: str = ""
     implementation_version_name: str = ""
+    roles: tuple[tuple[str, bool, bool], ...] = ()
+    """SOP Class UID, whether the requestor would be SCU and SCP of it (PS3.7 D.3.3.4); classes not named: SCU."""
 
 
 @dataclass(slots=True)
@@ -48,6 +50,7 @@ class _Items:
     application_context: str = ""
     contexts: list[ProposedContext] = field(default_factory=list)
     user: dict[int, bytes] = field(default_factory=dict)
+    roles: list[tuple[str, bool, bool]] = field(default_factory=list)
 
 
 def byte_count_max(pdu_type: int, *, p_data_byte_count_max: int) -> int:
@@ -72,7 +75,10 @@ def parse_associate_request(body: bytes) -> AssociateRequest:
         elif kind == 0x20:
             found.contexts.append(_context(value))
         elif kind == 0x50:
-            found.user.update(_items(value))
+            for item, data in _items(value):
+                if item == 0x54:
+                    found.roles.append(_role(data))
+                found.user[item] = data
     identifiers = [context.context_id for context in found.contexts]
     if not identifiers:
         raise ProtocolError("A-ASSOCIATE-RQ proposes no presentation context")
@@ -89,6 +95,7 @@ def parse_associate_request(body: bytes) -> AssociateRequest:
         pdu_byte_count_max=int.from_bytes(length, "big") if len(length) == 4 else 0,
         implementation_class_uid=implementation if valid_uid(implementation) else "",
         implementation_version_name=_text(found.user.get(0x55, b"")),
+        roles=tuple(found.roles),
     )
 
 
@@ -102,6 +109,8 @@ def encode_associate_request(request: AssociateRequest) -> bytes:
     user = _item(0x51, request.pdu_byte_count_max.to_bytes(4, "big"))
     if request.implementation_class_uid:
         user += _item(0x52, request.implementation_class_uid.encode())
+    for uid, scu, scp in request.roles:
+        user += _item(0x54, struct.pack(">H", len(uid)) + uid.encode() + bytes((scu, scp)))
     if request.implementation_version_name:
         user += _item(0x55, request.implementation_version_name.encode())
     body = struct.pack(
@@ -141,12 +150,22 @@ def presentation_data(body: memoryview) -> Iterator[tuple[int, int, memoryview]]
 
 def encode_command(context_id: int, command: bytes, *, pdu_byte_count_max: int) -> bytes:
     """P-DATA-TF PDUs that carry a command set; no longer than the peer takes (0: any)."""
-    step = max(2, pdu_byte_count_max - 6) if pdu_byte_count_max else len(command)
+    return _fragments(context_id, command, control=1, pdu_byte_count_max=pdu_byte_count_max)
+
+
+def encode_data_set(context_id: int, data_set: bytes, *, pdu_byte_count_max: int) -> bytes:
+    """The same for the data set that belongs to a command."""
+    return _fragments(context_id, data_set, control=0, pdu_byte_count_max=pdu_byte_count_max)
+
+
+def _fragments(context_id: int, data: bytes, *, control: int, pdu_byte_count_max: int) -> bytes:
+    # Even: dcmtk, for one, does not take fragments of an odd length.
+    step = max(2, (pdu_byte_count_max - 6) & ~1) if pdu_byte_count_max else max(2, len(data))
     out = b""
-    for start in range(0, len(command), step):
-        part = command[start : start + step]
-        control = 3 if start + step >= len(command) else 1
-        out += HEADER.pack(P_DATA_TF, len(part) + 6) + _PDV.pack(len(part) + 2, context_id, control) + part
+    for start in range(0, len(data), step):
+        part = data[start : start + step]
+        flags = control | 2 if start + step >= len(data) else control
+        out += HEADER.pack(P_DATA_TF, len(part) + 6) + _PDV.pack(len(part) + 2, context_id, flags) + part
     return out
 
 
@@ -177,6 +196,12 @@ def _context(value: bytes) -> ProposedContext:
     if len(abstract) != 1 or not transfer:
         raise ProtocolError("a presentation context lacks its abstract or its transfer syntax")
     return ProposedContext(context_id=value[0], abstract_syntax=abstract[0], transfer_syntaxes=transfer)
+
+
+def _role(value: bytes) -> tuple[str, bool, bool]:
+    if len(value) < 4 or len(value) != 4 + int.from_bytes(value[:2], "big"):
+        raise ProtocolError("a role selection is cut off")
+    return _uid(value[2:-2]), bool(value[-2]), bool(value[-1])
 
 
 def _uid(value: bytes) -> str:

@@ -12,6 +12,8 @@ APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
 _PERMANENT, _TRANSIENT = 1, 2
 _USER, _PROVIDER_ACSE, _PROVIDER_PRESENTATION = 1, 2, 3
+#: Of source 1.
+CALLING_AE_TITLE_NOT_RECOGNISED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,5 +69,8 @@ def rejection(
         return None
     missing = "calls from an address that is not in its hosts" if named else "is not listed"
     return Rejection(
-        result=_PERMANENT, source=_USER, diagnostic=3, reason=f"calling AE title {missing} under [[peers]]"
+        result=_PERMANENT,
+        source=_USER,
+        diagnostic=CALLING_AE_TITLE_NOT_RECOGNISED,
+        reason=f"calling AE title {missing} under [[peers]]",
     )

@@ -21,13 +21,15 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, ThreadedAssociationServer
 
+from router.core import commitment
 from router.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from router.dimse import pdu, peers
 from router.dimse.contexts import ACCEPTED, TRANSFER_SYNTAXES_NOT_SUPPORTED, AnsweredContext, ProposedContext, answer
-from router.dimse.guard import GuardedAssociation, WireLimits
+from router.dimse.guard import GuardedAssociation
+from router.dimse.limits import WireLimits
 from router.dimse.pdu import ProtocolError
 from router.dimse.slots import Slots
-from router.dimse.store import OpenSink, PeerIdentity, Tell
+from router.dimse.store import PeerIdentity, Services, Tell
 from router.settings import NodeSettings, PeerSettings
 
 # pynetdicom formats every PDU for a log that we do not keep.
@@ -50,11 +52,11 @@ class GuardedServer(ThreadedAssociationServer):  # type: ignore[misc]
     daemon_threads = True
 
     def __init__(
-        self, *, node: NodeSettings, peer_settings: Sequence[PeerSettings], open_sink: OpenSink, tell: Tell
+        self, *, node: NodeSettings, peer_settings: Sequence[PeerSettings], services: Services, tell: Tell
     ) -> None:
         self._node = node
         self._peer_settings = tuple(peer_settings)
-        self._open_sink = open_sink
+        self._services = services
         self._tell = tell
         self._limits = WireLimits(
             pdu_byte_count_max=node.pdu_byte_count_max,
@@ -139,6 +141,9 @@ class GuardedServer(ThreadedAssociationServer):  # type: ignore[misc]
         """True when the connection has become an association. Raises ProtocolError, TimeoutError, OSError."""
         request = pdu.parse_associate_request(_read_request(connection, timeout_s=self._node.pdu_timeout_s))
         rejection = self._rejection(request, host)
+        storage = rejection is None
+        if self._may_notify(request, rejection):
+            rejection = None
         if rejection is None and not self._slots.associate(connection, host):
             rejection = peers.LIMIT_REACHED
         if rejection is not None:
@@ -156,8 +161,13 @@ class GuardedServer(ThreadedAssociationServer):  # type: ignore[misc]
                 ),
             )
             return False
-        self._begin(connection, address, host, request)
+        self._begin(connection, address, host, request, storage=storage)
         return True
+
+    def _may_notify(self, request: pdu.AssociateRequest, rejection: peers.Rejection | None) -> bool:
+        """A destination that is no peer may come, to answer what we asked of it (Storage Commitment)."""
+        not_a_peer = rejection is not None and rejection.diagnostic == peers.CALLING_AE_TITLE_NOT_RECOGNISED
+        return not_a_peer and request.calling_ae_title in self._services.notifiers
 
     def _rejection(self, request: pdu.AssociateRequest, host: str) -> peers.Rejection | None:
         if self._draining:
@@ -174,13 +184,17 @@ class GuardedServer(ThreadedAssociationServer):  # type: ignore[misc]
             peers=self._peer_settings,
         )
 
-    def _begin(self, connection: socket.socket, address: Any, host: str, request: pdu.AssociateRequest) -> None:
-        answers = [answer(context) for context in request.contexts]
+    def _begin(
+        self, connection: socket.socket, address: Any, host: str, request: pdu.AssociateRequest, *, storage: bool
+    ) -> None:
+        offered = self._services.open_service is not None
+        answers = [answer(context, storage=storage, storage_commitment=offered) for context in request.contexts]
+        roles = [role for role in request.roles if role[0] == commitment.SOP_CLASS_UID and any(role[1:])]
         accepted = {a.context_id: (a.abstract_syntax, a.transfer_syntax) for a in answers if a.result == ACCEPTED}
         peer = PeerIdentity(
             calling_ae_title=request.calling_ae_title, called_ae_title=request.called_ae_title, host=host
         )
-        rewritten = replace(request, contexts=tuple(_rewritten(a) for a in answers))
+        rewritten = replace(request, contexts=tuple(_rewritten(a) for a in answers), roles=tuple(roles[:1]))
         association = GuardedAssociation(
             self.ae,
             connection,
@@ -189,7 +203,7 @@ class GuardedServer(ThreadedAssociationServer):  # type: ignore[misc]
             peer=peer,
             peer_pdu_byte_count_max=request.pdu_byte_count_max,
             limits=self._limits,
-            open_sink=self._open_sink,
+            services=self._services,
             tell=self._tell,
             on_end=self._ended,
         )
@@ -272,6 +286,8 @@ def _supported(answers: Sequence[AnsweredContext]) -> list[PresentationContext]:
         context = PresentationContext()
         context.abstract_syntax = abstract_syntax
         context.transfer_syntax = list(dict.fromkeys(chosen)) or [_SUPPORTED_INSTEAD]
+        if abstract_syntax == commitment.SOP_CLASS_UID:  # whoever reports to us is its SCP, and says so
+            context.scu_role = context.scp_role = True
         supported.append(context)
     return supported
 

@@ -17,6 +17,15 @@ EVENTS: dict[str, str] = {
     "instance.duplicate": "the same bytes again: Success, nothing new is owed",
     "instance.conflict": "the same SOP Instance UID with other bytes: kept apart and delivered as the rules say",
     "instance.refused": "a C-STORE was answered with a failure status",
+    # storage commitment
+    "commitment.asked": "a peer asked us to commit to instances (N-ACTION); it is written down and will be reported",
+    "commitment.reported": "a peer has heard which of its instances we keep (N-EVENT-REPORT)",
+    "commitment.not_reported": "a report could not be told to its peer; it is tried again, or waits for the peer to ask again",
+    "commitment.refused": "an N-ACTION or N-EVENT-REPORT was answered with a failure status",
+    "commitment.requested": "a destination was asked to commit to what it was sent",
+    "commitment.not_requested": "a destination could not be asked to commit; it is asked again, or waits for an operator",
+    "commitment.answered": "a destination said which instances it keeps; what it lacks is sent again",
+    "commitment.off": "a destination is no longer asked to commit; what waited for that is done",
     # classify and report
     "classify.done": "an image has its prediction",
     "classify.not_analysed": "an image was looked at and will not get a prediction",

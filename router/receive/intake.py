@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from router.core import commitment
 from router.core.admission import (
     CANNOT_UNDERSTAND,
     OUT_OF_RESOURCES,
@@ -205,8 +206,10 @@ class InstanceSink:
 
     def _refusal_of_request(self) -> Refused | None:
         """What can be said before the data set."""
-        if self._request.context_sop_class_uid == VERIFICATION:
-            return Refused(status=SOP_CLASS_NOT_SUPPORTED, reason="C-STORE on a presentation context for verification")
+        if self._request.context_sop_class_uid in (VERIFICATION, commitment.SOP_CLASS_UID):
+            return Refused(
+                status=SOP_CLASS_NOT_SUPPORTED, reason="C-STORE on a presentation context of another service"
+            )
         for name, uid in (
             ("SOP Class UID", self._request.sop_class_uid),
             ("SOP Instance UID", self._request.sop_instance_uid),

@@ -9,14 +9,16 @@ from router.core.instance import ROUTING_KEYWORDS, SopInstance
 from router.core.ports import Clock, Ledger, Spool
 from router.core.rules import Plan
 from router.dimse.server import GuardedServer
+from router.dimse.store import Services
 from router.errors import ConfigError
 from router.observe.log import emit
+from router.receive.commitment import CommitmentDesk
 from router.receive.intake import Intake
 from router.settings import NodeSettings, PeerSettings
 
 
 class StorageScp:
-    """C-STORE and C-ECHO. `start`, then `drain` and `stop`; not to be started again."""
+    """C-STORE and C-ECHO, and Storage Commitment with a desk for it. `start`, then `drain` and `stop`; not to be started again."""
 
     def __init__(
         self,
@@ -29,11 +31,19 @@ class StorageScp:
         clock: Clock,
         limits: Limits,
         keywords: Collection[str] = ROUTING_KEYWORDS,
+        desk: CommitmentDesk | None = None,
+        notifiers: Collection[str] = (),
     ) -> None:
+        """`desk`: Storage Commitment is offered, and `notifiers` may come for it though they are not among `peers`."""
         self._settings = settings
         self._peers = tuple(peers)
         self._intake = Intake(
             spool=spool, ledger=ledger, plan=plan, clock=clock, limits=limits, keywords=frozenset(keywords)
+        )
+        self._services = Services(
+            open_sink=self._intake.open,
+            open_service=desk.open if desk is not None else None,
+            notifiers=frozenset(notifiers),
         )
         self._server: GuardedServer | None = None
 
@@ -46,7 +56,7 @@ class StorageScp:
         """Returns when the port is open. Raises ConfigError when it cannot be opened."""
         try:
             self._server = GuardedServer(
-                node=self._settings, peer_settings=self._peers, open_sink=self._intake.open, tell=emit
+                node=self._settings, peer_settings=self._peers, services=self._services, tell=emit
             )
         except OSError as error:
             where = f"{self._settings.host}:{self._settings.port}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from router.dimse.guard import PIPELINED_MAX
+from router.dimse.limits import PIPELINED_MAX
 from router.dimse.slots import PENDING_PER_PEER_MAX
 from router.settings import PeerSettings
 from tests.edge.rawpeer import (
