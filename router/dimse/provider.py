@@ -206,10 +206,11 @@ class GuardedDIMSE(DIMSEServiceProvider):  # type: ignore[misc]
             message.sink.write(data)
         if last:
             self._complete(message)
-            self._open = None
 
     def _complete(self, message: _Message) -> None:
+        """In this order the association thread, woken by the last line, finds nothing half-done and never sees «idle» too early."""
         self._waiting.append(message)
+        self._open = None
         self.msg_queue.put((message.context_id, message))
 
     def _finished(self, sink: DataSetSink) -> Answer:
