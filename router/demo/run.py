@@ -383,7 +383,9 @@ def _after(row: Row, at: datetime | None) -> str:
 
 def _where(output: Path, config: Path, destination: DemoDestination, console: Console) -> None:
     base = Path(os.path.relpath(output))
-    console.print(f"\nEverything lies in {base}{os.sep}: router.toml, ledger.db, spool, reports, router.log", highlight=False)
+    console.print(
+        f"\nEverything lies in {base}{os.sep}: router.toml, ledger.db, spool, reports, router.log", highlight=False
+    )
     for what, command in (
         ("Look at a report:", f"dsrdump {base / 'reports'}{os.sep}*.sr.dcm"),
         ("What happened to an image:", f"router trace UID --config {os.path.relpath(config)}"),
