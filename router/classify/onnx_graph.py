@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from router.classify.network import BLOCKS, RESNET
 from router.classify.onnx_file import Attribute, Graph, Node
+from router.classify.resize import Float32Array
 from router.errors import WeightsUnavailable
 
 #: Names of the graph's input (count, 1, side, side) and outputs (count, labels) and (count, labels, rows, columns).
@@ -57,16 +58,16 @@ class _Sketch:
     def refused(self, why: str) -> WeightsUnavailable:
         return WeightsUnavailable(f"the weights are not those of a {self.graph.name}: {why}")
 
-    def take(self, name: str) -> NDArray[np.float64]:
+    def take(self, name: str) -> Float32Array:
         """A tensor of the weights; once only."""
         try:
-            return np.asarray(self._tensors.pop(name), np.float64)
+            return np.asarray(self._tensors.pop(name), np.float32)
         except KeyError:
             raise self.refused(f"no tensor {name}") from None
 
-    def constant(self, values: NDArray[np.float64]) -> str:
+    def constant(self, values: Float32Array) -> str:
         name = f"constant{len(self.graph.constants)}"
-        self.graph.constants[name] = np.ascontiguousarray(values, np.float32)
+        self.graph.constants[name] = np.ascontiguousarray(values)
         return name
 
     def add(self, output: str, operator: str, *inputs: str, **attributes: Attribute) -> str:
@@ -80,8 +81,8 @@ class _Sketch:
     def conv(
         self,
         value: str,
-        weight: NDArray[np.float64],
-        bias: NDArray[np.float64] | None = None,
+        weight: Float32Array,
+        bias: Float32Array | None = None,
         *,
         stride: int = 1,
         output: str = "",
@@ -112,9 +113,9 @@ class _Sketch:
     def norm_relu(self, value: str, norm: str) -> str:
         """A normalisation that no convolution can take over, and what is above zero of it."""
         scale, shift = self._norm(norm, self._channels[value])
-        zero, one = np.zeros_like(scale), np.ones_like(scale)
         # With mean 0 and variance 1 - epsilon it multiplies and adds, and nothing else.
-        constants = [self.constant(values) for values in (scale, shift, zero, one - _EPSILON)]
+        mean, variance = np.zeros_like(scale), np.full_like(scale, 1 - _EPSILON)
+        constants = [self.constant(values) for values in (scale, shift, mean, variance)]
         return self.relu(self.apply("BatchNormalization", value, *constants, epsilon=_EPSILON))
 
     def relu(self, value: str) -> str:
@@ -130,14 +131,15 @@ class _Sketch:
             raise self.refused(f"{len(self._tensors)} tensors too many, such as {min(self._tensors)}")
         self.graph.outputs = {LOGITS: ("count", outputs), MAPS: ("count", outputs, "rows", "columns")}
 
-    def _norm(self, name: str, channels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _norm(self, name: str, channels: int) -> tuple[Float32Array, Float32Array]:
+        """What it multiplies by and adds."""
         weight, bias, mean, variance = (
-            self.take(f"{name}.{part}") for part in ("weight", "bias", "running_mean", "running_var")
+            self.take(f"{name}.{part}").astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var")
         )
         if any(part.shape != (channels,) for part in (weight, bias, mean, variance)):
             raise self.refused(f"{name} does not fit {channels} channels")
         scale = weight / np.sqrt(variance + _EPSILON)
-        return scale, bias - mean * scale
+        return scale.astype(np.float32), (bias - mean * scale).astype(np.float32)
 
 
 def _densenet(sketch: _Sketch, blocks: tuple[int, ...]) -> str:

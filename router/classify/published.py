@@ -32,6 +32,8 @@ _LABELS = (
     "Lung Opacity",
     "Enlarged Cardiomediastinum",
 )
+#: Whose preprocessing, networks, labels and operating points these are; the package need not be installed.
+UPSTREAM_VERSION = "1.5.7"
 _BASE = "https://github.com/mlmed/torchxrayvision/releases/download/v1/"
 
 

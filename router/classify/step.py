@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import random
 from collections.abc import Sequence
@@ -10,13 +9,13 @@ from datetime import timedelta
 from typing import Any
 
 from router.core.findings import NotAnalysed, Prediction
-from router.core.instance import InstanceKind, SopInstance
+from router.core.instance import Reference
 from router.core.ports import Analysis, Analyst, Clock, Ledger, Produced, ResultObject, Spool, Task
 from router.core.retry import RetryPolicy
 from router.errors import ChildDied, ChildNotReady, LeaseLost
 from router.faults import fault_point
 from router.observe.log import emit
-from router.spool.part10 import data_set_offset
+from router.spool.results import spooled
 
 #: An image that the child died of is tried once more, because the child may have died of something else.
 _ATTEMPTS_MAX = 2
@@ -47,7 +46,9 @@ class ClassifyStep:
             fault_point("classify.claimed")
             path = self._spool.path(task.instance.spool_key)
             wanted = tuple(task.options.get("results", ()))
-            analysis = self._analyst.analyse(task.target, task.instance, path, wanted)
+            analysis = self._analyst.analyse(
+                task.target, task.instance, path, wanted, made_before=self._made_before(task) if wanted else ()
+            )
             fault_point("classify.answered")
             produced = self._spooled(task, analysis.results)
             self._complete(task, analysis, produced)
@@ -62,6 +63,17 @@ class ClassifyStep:
             self._defer(task, error)
         else:
             _tell(task, analysis)
+
+    def _made_before(self, task: Task) -> list[Reference]:
+        return [
+            Reference(
+                sop_class_uid=made.sop_class_uid,
+                sop_instance_uid=made.sop_instance_uid,
+                series_instance_uid=made.series_instance_uid,
+                study_instance_uid=made.study_instance_uid,
+            )
+            for made in self._ledger.made_before(task)
+        ]
 
     def _complete(self, task: Task, analysis: Analysis, produced: Sequence[Produced]) -> None:
         try:
@@ -83,22 +95,7 @@ class ClassifyStep:
         return produced
 
     def _produced(self, task: Task, result: ResultObject) -> Produced:
-        key = self._spool.put(result.data)
-        data_set = memoryview(result.data)[data_set_offset(self._spool.path(key)) :]
-        instance = SopInstance(
-            sop_instance_uid=result.sop_instance_uid,
-            sop_class_uid=result.sop_class_uid,
-            study_instance_uid=result.study_instance_uid,
-            series_instance_uid=result.series_instance_uid,
-            transfer_syntax_uid=result.transfer_syntax_uid,
-            sha256=hashlib.sha256(data_set).hexdigest(),
-            byte_count=len(data_set),
-            spool_key=key,
-            received_at=self._clock.now(),
-            kind=result.kind,
-            made_by_router=True,
-            header={"Modality": "SR"} if result.kind is InstanceKind.SR else {},
-        )
+        instance = spooled(self._spool, result, at=self._clock.now())
         return Produced(instance=instance, destinations=tuple(task.options.get("results_to", ())))
 
     def _child_died(self, task: Task, error: ChildDied) -> None:

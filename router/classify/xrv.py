@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +13,7 @@ from router.classify.fetch import Progress
 from router.classify.gate import GateSettings, gate, remarks
 from router.classify.network import Network, UsableRuntime, open_network
 from router.classify.pixels import VERSION, to_input
-from router.classify.published import PUBLISHED
+from router.classify.published import PUBLISHED, UPSTREAM_VERSION
 from router.classify.scoring import findings_of
 from router.classify.weights import FIRST_USE, Weights, WeightsFolder, from_file
 from router.core.findings import ClassifierIdentity, Prediction
@@ -94,7 +93,7 @@ class XrvClassifier:
         return ClassifierIdentity(
             name=self._name,
             algorithm=weights.name,
-            version=f"torchxrayvision {_upstream_version()}",
+            version=f"torchxrayvision {UPSTREAM_VERSION}",
             manufacturer="TorchXRayVision",
             weights_sha256=weights.sha256,
             parameters={
@@ -123,10 +122,3 @@ class XrvClassifier:
         if self._network is None or self._weights is None:
             raise RuntimeError("load() comes first")
         return self._network, self._weights
-
-
-def _upstream_version() -> str:
-    try:
-        return version("torchxrayvision")
-    except PackageNotFoundError:
-        return "unknown"
