@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,23 @@ from sqlalchemy import make_url
 from router import __version__, registry
 from router.classify.step import ClassifyStep
 from router.core.admission import Limits
+from router.core.commitment import CommitmentReport, CommitmentRequest, Promise, report_on
 from router.core.instance import SopInstance
 from router.core.lifecycle import TaskKind
 from router.core.retry import RetryPolicy
 from router.core.rules import Plan, plan_for
+from router.deliver.address import address_of
+from router.deliver.commit import CommitStep, Committer
+from router.deliver.notify import ReportStep, Requestors
 from router.deliver.step import DeliverStep
 from router.errors import ChildNotReady, ConfigError
+from router.ledger.commitments import REPORT_TARGET
+from router.ledger.reports import ReportLane
 from router.ledger.store import SqlLedger
 from router.observe.log import configure, emit
+from router.receive.commitment import CommitmentDesk
 from router.receive.scp import StorageScp
+from router.report.variant import variant
 from router.settings import ClassifierSettings, DestinationSettings, Settings
 from router.spool.files import FileSpool
 from router.web.app import build_app
@@ -43,6 +51,11 @@ from router.work.worker import Lane, OpenGate, Worker
 
 #: Images of one association often come faster than they are classified; more at once would only lengthen leases.
 _CLASSIFY_BATCH = 1
+#: How often an instance that a destination does not commit to is sent again.
+_RESENDS_MAX = 3
+#: Reports to peers: so many at once, so that one that does not answer holds up few others.
+_REPORT_WORKERS, _REPORT_BATCH = 2, 8
+_REPORT_FIRST_S, _REPORT_CAP_S = 5.0, 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,14 +187,33 @@ def build_node(settings: Settings) -> Node:
                 policy=policy,
                 batch_max=destination.batch_max,
                 probe_cap_s=destination.probe_cap_s,
+                commit=_commits(destination),
+                variant=variant,
             )
             lane = Lane(kind=TaskKind.DELIVER, target=destination.name, step=deliver, gate=deliver)
             workers += [
                 Worker(lane=lane, ledger=ledger, clock=clock, policy=policy)
                 for _ in range(destination.associations_max)
             ]
+            if _commits(destination):
+                workers.append(_commit_worker(settings, destination, target, ledger, clock))
             steps.append(deliver)
             targets.append(target)
+        committing = [destination for destination in settings.destinations.values() if _commits(destination)]
+        if count := ledger.commitments.waive(asking=[destination.name for destination in committing]):
+            emit("commitment.off", count=count)
+        judge = _judge(settings, ledger, clock)
+        if settings.commitment.enabled:
+            workers += _report_workers(settings, ledger, clock, judge)
+        desk = CommitmentDesk(
+            ledger=ledger,
+            commitments=ledger.commitments,
+            judge=judge,
+            clock=clock,
+            enabled=settings.commitment.enabled,
+            linger_s=settings.commitment.linger_s,
+            resends_max=_RESENDS_MAX,
+        )
         scp = StorageScp(
             settings=settings.node,
             peers=settings.peers,
@@ -194,6 +226,8 @@ def build_node(settings: Settings) -> Node:
                 free_byte_count_min=settings.spool.free_byte_count_min,
             ),
             keywords=settings.header_keywords(),
+            desk=desk if settings.commitment.enabled or committing else None,
+            notifiers=[destination.options.ae_title for destination in committing],
         )
         undo.callback(scp.stop)
         janitor = Janitor(ledger=ledger, inventory=ledger.queries, spool=spool, retention_s=settings.spool.retention_s)
@@ -213,6 +247,67 @@ def build_node(settings: Settings) -> Node:
         destinations=targets,
         janitor=janitor,
     )
+
+
+def _commits(destination: DestinationSettings) -> bool:
+    return bool(getattr(destination.options, "commitment", False))
+
+
+def _commit_worker(
+    settings: Settings, destination: DestinationSettings, target: Committer, ledger: SqlLedger, clock: SystemClock
+) -> Worker:
+    policy = RetryPolicy(first_s=destination.retry_first_s, cap_s=destination.retry_cap_s)
+    step = CommitStep(
+        name=destination.name,
+        destination=target,
+        commitments=ledger.commitments,
+        clock=clock,
+        policy=policy,
+        gather_s=destination.options.commitment_gather_s,
+        batch_max=destination.options.commitment_batch_max,
+        answer_s=destination.options.commitment_answer_s,
+        linger_s=settings.commitment.linger_s,
+        resends_max=_RESENDS_MAX,
+    )
+    lane = Lane(kind=TaskKind.COMMIT, target=destination.name, step=step, gate=step)
+    return Worker(lane=lane, ledger=ledger, clock=clock, policy=policy)
+
+
+def _report_workers(
+    settings: Settings, ledger: SqlLedger, clock: SystemClock, judge: Callable[[CommitmentRequest], Any]
+) -> list[Worker]:
+    policy = RetryPolicy(first_s=_REPORT_FIRST_S, cap_s=_REPORT_CAP_S)
+    asked = settings.commitment
+    addresses = [address_of(settings, d.name) for d in settings.destinations.values() if d.type == "dicom"]
+    step = ReportStep(
+        ledger=ledger,
+        commitments=ledger.commitments,
+        judge=judge,
+        requestors=Requestors(
+            ports={peer.ae_title: peer.port for peer in settings.peers if peer.port is not None},
+            destinations={address.ae_title: address for address in addresses},
+        ),
+        clock=clock,
+        policy=policy,
+        report_for_s=asked.report_for_s + (asked.give_up_s if asked.when == "delivered" else 0),
+    )
+    lane = Lane(kind=TaskKind.REPORT, target=REPORT_TARGET, step=step, gate=OpenGate(_REPORT_BATCH))
+    return [Worker(lane=lane, ledger=ReportLane(ledger), clock=clock, policy=policy) for _ in range(_REPORT_WORKERS)]
+
+
+def _judge(
+    settings: Settings, ledger: SqlLedger, clock: SystemClock
+) -> Callable[[CommitmentRequest], CommitmentReport | None]:
+    """`core.commitment.report_on` with what this ledger knows and this configuration promises."""
+    promise = Promise(settings.commitment.when)
+    give_up = timedelta(seconds=settings.commitment.give_up_s)
+
+    def judge(request: CommitmentRequest) -> CommitmentReport | None:
+        standings = ledger.commitments.standings([one.sop_instance_uid for one in request.references])
+        expired = clock.now() - request.requested_at > give_up
+        return report_on(request, standings, promise=promise, expired=expired)
+
+    return judge
 
 
 def planner(settings: Settings) -> Callable[[SopInstance], Plan]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from router.core.commitment import CommitmentReport, CommitmentRequest, Standing
 from router.core.findings import Outcome, Prediction
-from router.core.instance import InstanceKind, SopInstance
+from router.core.instance import InstanceKind, Reference, SopInstance
 from router.core.lifecycle import TaskKind
 from router.core.rules import Plan
 
@@ -138,6 +138,10 @@ class Ledger(Protocol):
         """Up to `limit` due tasks, oldest first, leased to us for `lease_s`; none when nothing is due."""
         ...
 
+    def made_before(self, task: Task) -> list[SopInstance]:
+        """The SRs that the target of a classify task has made of the same image before, newest first."""
+        ...
+
     def complete(
         self,
         task: Task,
@@ -149,6 +153,7 @@ class Ledger(Protocol):
     ) -> None:
         """Checks the lease, then: task done + outcome + results + their deliver tasks, in one transaction.
 
+        A delivery that produced something was not made: what it produced is delivered instead.
         `commit`: the target of a delivery must now also commit to the instance (TaskKind.COMMIT).
 
         Raises LeaseLost, and then has written nothing.
@@ -217,6 +222,13 @@ class Commitments(Protocol):
         """A destination is about to be asked to commit to the instances of these tasks."""
         ...
 
+    def postpone(self, tasks: Sequence[Task], *, error: str, at: datetime | None, tried: bool = True) -> None:
+        """Those that are still ours: due again at `at`, or failed for good when None; as if not tried when `tried` is false.
+
+        What has been answered meanwhile stays answered.
+        """
+        ...
+
     def answered(self, report: CommitmentReport, *, resends_max: int) -> Answered:
         """A destination's answer to `ask`: what it keeps is committed, what it lacks is owed again. Raises KeyError for
         a Transaction UID that is none of ours. The same answer again changes nothing.
@@ -255,8 +267,16 @@ class Analysis:
 class Analyst(Protocol):
     """The classify child as its parent sees it."""
 
-    def analyse(self, classifier: str, instance: SopInstance, path: Path, results: Sequence[str]) -> Analysis:
-        """Raises ChildDied when the child crashed, hung or ran out of memory over this image (it is a new one by the next
+    def analyse(
+        self,
+        classifier: str,
+        instance: SopInstance,
+        path: Path,
+        results: Sequence[str],
+        *,
+        made_before: Sequence[Reference] = (),
+    ) -> Analysis:
+        """`made_before`: SRs of this image by this classifier, newest first. Raises ChildDied when the child crashed, hung or ran out of memory over this image (it is a new one by the next
         call), ChildNotReady when it cannot be started.
         """
         ...
@@ -270,6 +290,17 @@ class ResultBuilder(Protocol):
 
         The same arguments give the same bytes: times in the object come from `instance.received_at`.
         """
+        ...
+
+
+@runtime_checkable
+class SupersedingBuilder(ResultBuilder, Protocol):
+    """A builder whose documents name the one whose place they take."""
+
+    def build_after(
+        self, source: Any, instance: SopInstance, prediction: Prediction, made_before: Sequence[Reference]
+    ) -> ResultObject:
+        """`build`, with the documents made of this image before, newest first. Raises NotReportable."""
         ...
 
 

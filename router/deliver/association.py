@@ -12,8 +12,9 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import BinaryIO
 
 from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_AC, A_ASSOCIATE_RQ
@@ -22,6 +23,7 @@ from pynetdicom.pdu_primitives import (
     ImplementationClassUIDNotification,
     ImplementationVersionNameNotification,
     MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
 )
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
@@ -29,6 +31,16 @@ from pynetdicom.transport import AddressInformation
 from router.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from router.deliver.answers import closed, rejection, silent, unreachable
 from router.deliver.command import C_ECHO_RQ, C_STORE_RQ, NotAResponse, Response, c_echo_rq, c_store_rq, response_to
+from router.dimse.command import (
+    N_ACTION_RQ,
+    N_EVENT_REPORT_RQ,
+    Command,
+    encode_action,
+    encode_event_report,
+    encode_response,
+)
+from router.dimse.message import MessageAssembler
+from router.dimse.pdu import ProtocolError, presentation_data
 from router.errors import PeerUnreachable
 from router.faults import fault_point
 
@@ -65,11 +77,24 @@ class Address:
     response_timeout_s: float = 60
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """A request of the peer."""
+
+    context_id: int
+    command: Command
+    data_set: bytes
+
+
 class Association:
     """An established association; every method raises PeerUnreachable when the peer goes away or stays silent."""
 
-    def __init__(self, address: Address, contexts: Sequence[Context]) -> None:
-        """Opens it, proposing each context by itself. Raises PeerUnreachable or AssociationRejected with a diagnosis."""
+    def __init__(self, address: Address, contexts: Sequence[Context], *, scp_of: Collection[str] = ()) -> None:
+        """Opens it, proposing each context by itself. Raises PeerUnreachable or AssociationRejected with a diagnosis.
+
+        `scp_of`: SOP classes of which we are the SCP, although we open the association (PS3.7 D.3.3.4); a peer that
+        refuses that has not accepted their contexts.
+        """
         assert 0 < len(contexts) <= CONTEXT_COUNT_MAX
         self.address = address
         self.accepted: dict[Context, int] = {}
@@ -83,7 +108,7 @@ class Association:
         try:
             # Nagle and the peer's delayed ACK together cost 40 ms for each instance.
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._negotiate(contexts)
+            self._negotiate(contexts, scp_of)
         except BaseException:
             self._socket.close()
             raise
@@ -103,6 +128,62 @@ class Association:
         message_id = self._next_message_id()
         self._send_command(context_id, c_echo_rq(message_id=message_id))
         return self._response(C_ECHO_RQ, message_id)
+
+    def action(
+        self, *, context_id: int, sop_class_uid: str, sop_instance_uid: str, action_type: int, data_set: bytes
+    ) -> Response:
+        """An N-ACTION."""
+        message_id = self._next_message_id()
+        request = encode_action(
+            message_id=message_id,
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+            action_type=action_type,
+        )
+        self._send_command(context_id, request)
+        self._send_data_set(context_id, BytesIO(data_set))
+        return self._response(N_ACTION_RQ, message_id)
+
+    def report(
+        self, *, context_id: int, sop_class_uid: str, sop_instance_uid: str, event_type: int, data_set: bytes
+    ) -> Response:
+        """An N-EVENT-REPORT."""
+        message_id = self._next_message_id()
+        request = encode_event_report(
+            message_id=message_id,
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+            event_type=event_type,
+        )
+        self._send_command(context_id, request)
+        self._send_data_set(context_id, BytesIO(data_set))
+        return self._response(N_EVENT_REPORT_RQ, message_id)
+
+    def hear(self, *, timeout_s: float, byte_count_max: int) -> Heard | None:
+        """What the peer asks of us on this association, or None when it asks nothing in time, or goes."""
+        deadline = time.monotonic() + timeout_s
+        assembler, command, data = MessageAssembler(), None, bytearray()
+        try:
+            while True:
+                kind, body = self._receive("say more", deadline)
+                if kind != 0x04:
+                    return None
+                for context_id, control, fragment in presentation_data(memoryview(body)):
+                    found = assembler.fragment(context_id, control, fragment)
+                    if isinstance(found, Command):
+                        command = found
+                    elif found is not None:
+                        data += found.data
+                    if len(data) > byte_count_max:
+                        return None
+                    if command is not None and not assembler.inside:
+                        return Heard(context_id=context_id, command=command, data_set=bytes(data))
+        except (PeerUnreachable, ProtocolError):
+            return None
+
+    def answer(self, heard: Heard, *, status: int) -> None:
+        """Answers what the peer asked."""
+        self._send_command(heard.context_id, encode_response(heard.command, status=status))
 
     def alive(self) -> bool:
         """False when the peer has said or done anything since the last response: it can only be a farewell."""
@@ -130,9 +211,9 @@ class Association:
 
     # ---- negotiation
 
-    def _negotiate(self, contexts: Sequence[Context]) -> None:
+    def _negotiate(self, contexts: Sequence[Context], scp_of: Collection[str]) -> None:
         address = self.address
-        self._send(_request(address, contexts).encode())
+        self._send(_request(address, contexts, scp_of).encode())
         kind, body = self._receive(
             "answer our association request", time.monotonic() + address.response_timeout_s, _ACCEPT_BYTE_COUNT_MAX
         )
@@ -152,11 +233,15 @@ class Association:
             answer = accept.to_primitive()
             results = list(answer.presentation_context_definition_results_list)
             announced = int(answer.maximum_length_received or 0)
+            # A peer that says nothing of roles is asked all the same: many take reports and never learnt to say so.
+            refused = {str(item.sop_class_uid) for item in _roles(answer) if not item.scp_role}
         except Exception as error:  # whatever pynetdicom makes of hostile bytes
             raise self._odd("a valid A-ASSOCIATE-AC") from error
         by_id = {2 * index + 1: context for index, context in enumerate(contexts)}
         for result in results:
             context = by_id.get(result.context_id)
+            if context and context[0] in refused.intersection(scp_of):
+                continue
             if context and result.result == 0 and str(result.transfer_syntax[0]) == context[1]:
                 self.accepted[context] = result.context_id
         if announced:
@@ -274,7 +359,11 @@ class Association:
         return f"{self.address.host}:{self.address.port}"
 
 
-def _request(address: Address, contexts: Sequence[Context]) -> A_ASSOCIATE_RQ:
+def _roles(answer: A_ASSOCIATE) -> list[SCP_SCU_RoleSelectionNegotiation]:
+    return [item for item in answer.user_information if isinstance(item, SCP_SCU_RoleSelectionNegotiation)]
+
+
+def _request(address: Address, contexts: Sequence[Context], scp_of: Collection[str]) -> A_ASSOCIATE_RQ:
     primitive = A_ASSOCIATE()
     primitive.application_context_name = _APPLICATION_CONTEXT
     primitive.calling_ae_title = address.calling_ae_title
@@ -297,6 +386,10 @@ def _request(address: Address, contexts: Sequence[Context]) -> A_ASSOCIATE_RQ:
     version = ImplementationVersionNameNotification()
     version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     primitive.user_information = [length, implementation, version]
+    for sop_class_uid in scp_of:
+        role = SCP_SCU_RoleSelectionNegotiation()
+        role.sop_class_uid, role.scu_role, role.scp_role = sop_class_uid, False, True
+        primitive.user_information.append(role)
     return A_ASSOCIATE_RQ(primitive)
 
 

@@ -9,10 +9,12 @@ from typing import Annotated
 from pydantic import Field
 from pydicom.uid import UID
 
+from router.core.commitment import CommitmentReport, Reference
 from router.core.ports import Delivered, Delivery
 from router.deliver.answers import outcome_of
 from router.deliver.association import CONTEXT_COUNT_MAX, Address, Association, Context
 from router.deliver.command import VERIFICATION
+from router.deliver.commitment import request_commitment
 from router.deliver.intact import intact
 from router.errors import (
     AssociationBroke,
@@ -47,6 +49,14 @@ class DicomDestination:
         """For each answer, and for the peer to take each 128 KiB."""
         keep_open_s: Annotated[float, Field(ge=0, le=60, strict=False)] = 1
         """An association without work is kept this long: instances that come one by one share it."""
+        commitment: bool = False
+        """Whether it is asked to commit to what it was sent (Storage Commitment Push Model); until then bytes are kept."""
+        commitment_gather_s: Annotated[float, Field(ge=0, le=3600)] = 2
+        """Instances delivered within this time share a request."""
+        commitment_batch_max: Annotated[int, Field(ge=1, le=5000)] = 500
+        """Instances of one request."""
+        commitment_answer_s: Seconds = 600
+        """Without an answer for so long it is asked again; the wait doubles each time, to a day at most."""
 
     def __init__(self, *, name: str, settings: Settings, node_ae_title: str) -> None:
         self.name = name
@@ -85,6 +95,19 @@ class DicomDestination:
             association.abort()
             raise
         association.release()
+
+    def request_commitment(
+        self,
+        *,
+        transaction_uid: str,
+        references: Sequence[Reference],
+        linger_s: float,
+        heard: Callable[[CommitmentReport], None],
+    ) -> None:
+        """See deliver.commit.Committer."""
+        request_commitment(
+            self._address, transaction_uid=transaction_uid, references=references, linger_s=linger_s, heard=heard
+        )
 
     def close(self) -> None:
         """Releases the associations that wait for work."""

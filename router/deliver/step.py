@@ -15,9 +15,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from router.core.ports import Clock, Delivered, Delivery, Destination, Ledger, Spool, Task
+from pydicom.uid import UID
+
+from router.core.instance import InstanceKind
+from router.core.ports import Clock, Delivered, Delivery, Destination, Ledger, Produced, ResultObject, Spool, Task
 from router.core.retry import RetryPolicy
 from router.deliver.breaker import Breaker, BreakerState
+from router.dimse import status
 from router.errors import (
     AssociationBroke,
     AssociationRejected,
@@ -32,6 +36,7 @@ from router.errors import (
 )
 from router.faults import fault_point
 from router.observe.log import emit
+from router.spool.results import spooled
 
 #: An instance that fails this often while others pass is itself the reason (Orthanc answers 0xA700 to one without PatientID).
 SUSPECT_ATTEMPTS = 5
@@ -64,9 +69,15 @@ class DeliverStep:
         batch_max: int = 32,
         probe_first_s: float = 1.0,
         probe_cap_s: float = 30.0,
+        commit: bool = False,
+        variant: Callable[[bytes], ResultObject | None] | None = None,
         jitter: Callable[[], float] = random.random,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`commit`: what is delivered owes a `deliver.commit.CommitStep`.
+
+        `variant` makes of a result object the same in another SOP class; None or ValueError: there is none.
+        """
         self.name = name
         self._destination = destination
         self._ledger = ledger
@@ -74,6 +85,8 @@ class DeliverStep:
         self._clock = clock
         self._policy = policy
         self._batch_max = batch_max
+        self._commit = commit
+        self._variant = variant
         self._jitter = jitter
         self._monotonic = monotonic
         self._changed = threading.Condition()
@@ -160,7 +173,7 @@ class DeliverStep:
             case Delivered():
                 self._answered()
                 self._passed(task)
-                self._ledger.complete(task, note=outcome.note)
+                self._ledger.complete(task, note=outcome.note, commit=self._commit)
                 self._tell("deliver.done", task, note=outcome.note)
             case AssociationBroke():
                 self._went_down(outcome, lengthens=False)
@@ -180,12 +193,37 @@ class DeliverStep:
                     reason=str(outcome),
                 )
                 self._fail(task, outcome)
+            case NoAcceptedContext() | PeerRefused(status=status.SOP_CLASS_NOT_SUPPORTED) if instead := self._instead(
+                task
+            ):
+                self._answered()
+                self._replace(task, instead, outcome)
             case PermanentError():
                 if isinstance(outcome, PeerRefused | NoAcceptedContext):
                     self._answered()
                 self._fail(task, outcome)
             case _:
                 self._try_again(task, outcome)
+
+    def _instead(self, task: Task) -> ResultObject | None:
+        """What to deliver when the destination does not take the SOP class of a result object of ours."""
+        if self._variant is None or task.instance.kind is not InstanceKind.SR:
+            return None
+        try:
+            return self._variant(self._spool.path(task.instance.spool_key).read_bytes())
+        except ValueError:
+            return None
+
+    def _replace(self, task: Task, instead: ResultObject, refusal: Exception) -> None:
+        instance = spooled(self._spool, instead, at=self._clock.now())
+        note = f"{_text(refusal)}; sent as {UID(instance.sop_class_uid).name} instead"
+        produced = Produced(instance=instance, destinations=(self.name,))
+        try:
+            self._ledger.complete(task, note=note, produced=[produced])
+        except LeaseLost:
+            self._spool.delete(instance.spool_key)
+            raise
+        self._tell("deliver.replaced", task, reason=_reason(refusal), instead=instance.sop_instance_uid)
 
     def _try_again(self, task: Task, error: Exception, *, at_least_s: float = 0) -> None:
         if self._suspect(task, error):

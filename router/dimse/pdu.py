@@ -76,8 +76,8 @@ def parse_associate_request(body: bytes) -> AssociateRequest:
             found.contexts.append(_context(value))
         elif kind == 0x50:
             for item, data in _items(value):
-                if item == 0x54:
-                    found.roles.append(_role(data))
+                if item == 0x54 and (role := _role(data)) is not None:
+                    found.roles.append(role)
                 found.user[item] = data
     identifiers = [context.context_id for context in found.contexts]
     if not identifiers:
@@ -198,9 +198,10 @@ def _context(value: bytes) -> ProposedContext:
     return ProposedContext(context_id=value[0], abstract_syntax=abstract[0], transfer_syntaxes=transfer)
 
 
-def _role(value: bytes) -> tuple[str, bool, bool]:
+def _role(value: bytes) -> tuple[str, bool, bool] | None:
+    """None for one that is cut off: then the default roles are meant."""
     if len(value) < 4 or len(value) != 4 + int.from_bytes(value[:2], "big"):
-        raise ProtocolError("a role selection is cut off")
+        return None
     return _uid(value[2:-2]), bool(value[-2]), bool(value[-1])
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine, and_, case, func, insert, select, update
@@ -18,6 +20,7 @@ from router.core.commitment import (
 )
 from router.core.lifecycle import OWED, Event, TaskKind, TaskState
 from router.core.ports import Answered, ReportTask, Task
+from router.errors import LeaseLost
 from router.ledger.entry import owe, record, record_each
 from router.ledger.instants import seconds_to_us, to_us
 from router.ledger.moves import claim_reports, lease_reports, move, requeue, settle
@@ -129,6 +132,24 @@ class CommitmentBook:
 
         def work(tx: Transaction) -> None:
             tx.connection.execute(insert(asked).values(asked_at=tx.now_us, **values))
+
+        self._writer.do(work)
+
+    def postpone(self, tasks: Sequence[Task], *, error: str, at: datetime | None, tried: bool = True) -> None:
+        """See core.ports.Commitments."""
+
+        def work(tx: Transaction) -> None:
+            for held in tasks:
+                attempts = held.attempts - (0 if tried else 1)
+                with suppress(LeaseLost):  # answered meanwhile
+                    if at is None:
+                        row = settle(tx, held, Event.GIVE_UP, settled_at=tx.now_us, error=error)
+                        record(tx, row, "failed", task=held, detail=error)
+                        continue
+                    row = settle(tx, held, Event.DEFER, not_before=to_us(at), error=error, attempts=attempts)
+                    if tried and row.error != error:
+                        record(tx, row, "deferred", task=held, detail=error)
+                    tx.lanes.add((held.kind, held.target))
 
         self._writer.do(work)
 
