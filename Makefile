@@ -29,9 +29,9 @@ interop: $(VENV)/.installed-test ## only the tests against Orthanc, dcmtk and di
 	@scripts/install-peers.sh
 	@$(PY) -m pytest -q -m peer --durations=15
 
-crash: $(VENV)/.installed-test ## only the tests that kill the router at work and look for what is missing afterwards
+crash: $(VENV)/.installed-test ## kill the router at work 200 times, cut its power 20 times, and look for what is missing
 	@scripts/install-peers.sh
-	@$(PY) -m pytest -q -k "kill or crash" --durations=15
+	@$(PY) -m tests.crash $(CRASH)
 
 bench: $(VENV)/.installed-test ## timings side by side with storescp and Orthanc; not part of the tests
 	@$(PY) -m bench

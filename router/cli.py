@@ -154,6 +154,15 @@ def send(paths: Sequence[Path], destination: str, config: Path, as_json: bool) -
     sys.exit(1 if failed or not sources else 0)
 
 
+@cli.command()
+@click.option("--chaos", is_flag=True, help="Kill it, slow it, fill its disk, send it everything twice.")
+def selftest(chaos: bool) -> None:
+    """Start a node and a destination of its own on free loopback ports; with --chaos also see what holds when things go wrong."""
+    from router.selftest.run import run
+
+    sys.exit(run(chaos=chaos, console=_OUT))
+
+
 # ---- what the ledger knows
 
 
