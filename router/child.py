@@ -24,8 +24,8 @@ from typing import Any
 
 from router import registry
 from router.core.childproto import READY, Request, decode_request, encode_reply, failed
-from router.core.findings import NotAnalysed
-from router.core.ports import Analysis, ResultBuilder, ResultObject
+from router.core.findings import NotAnalysed, Prediction
+from router.core.ports import Analysis, ResultBuilder, ResultObject, SupersedingBuilder
 from router.errors import NotForThisClassifier, NotReportable, RouterError, UnreadablePixels
 from router.observe.log import configure, emit
 
@@ -98,7 +98,7 @@ def _analyse(classifier: Any, builders: Mapping[str, ResultBuilder], request: Re
     problems: list[str] = []
     for name in request.results:
         try:
-            result = builders[name].build(dataset, request.instance, outcome)
+            result = _build(builders[name], dataset, request, outcome)
             problems += _check(result, dataset)
             results.append(result)
         except NotReportable as error:
@@ -109,6 +109,12 @@ def _analyse(classifier: Any, builders: Mapping[str, ResultBuilder], request: Re
     if problems:
         return Analysis(outcome=outcome, not_reported="; ".join(problems))
     return Analysis(outcome=outcome, results=tuple(results))
+
+
+def _build(builder: ResultBuilder, dataset: Any, request: Request, prediction: Prediction) -> ResultObject:
+    if isinstance(builder, SupersedingBuilder):
+        return builder.build_after(dataset, request.instance, prediction, request.made_before)
+    return builder.build(dataset, request.instance, prediction)
 
 
 def _check(result: ResultObject, source: Any) -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from router.core.findings import outcome_from_json, outcome_to_json
-from router.core.instance import InstanceKind, SopInstance
+from router.core.instance import InstanceKind, Reference, SopInstance
 from router.core.ports import Analysis, ResultObject
 
 #: A header is a prediction and a few UIDs; more is a child gone mad.
@@ -41,6 +41,8 @@ class Request:
     instance: SopInstance
     path: Path
     results: tuple[str, ...]
+    made_before: tuple[Reference, ...] = ()
+    """SRs of this image by this classifier, newest first."""
 
 
 def failed(reason: str) -> bytes:
@@ -66,6 +68,7 @@ def encode_request(request: Request) -> bytes:
             "path": str(request.path),
             "instance": instance_to_json(request.instance),
             "results": list(request.results),
+            "made_before": [asdict(reference) for reference in request.made_before],
         }
     ).encode()
 
@@ -79,6 +82,7 @@ def decode_request(frame: bytes) -> Request:
             path=Path(data["path"]),
             instance=instance_from_json(data["instance"]),
             results=tuple(data["results"]),
+            made_before=tuple(Reference(**reference) for reference in data["made_before"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ProtocolError(f"not a request: {type(error).__name__}") from error

@@ -105,6 +105,12 @@ def owe(tx: Transaction, entry: _Rooted, kind: TaskKind, target: str, options: M
     tx.lanes.add((kind, target))
 
 
+def owed_before(tx: Transaction, entry: _Rooted, kind: TaskKind, target: str) -> bool:
+    """True when there is or was such a task."""
+    here = (task.c.instance_id == entry.instance_id, task.c.kind == kind.value, task.c.target == target)
+    return tx.connection.execute(select(task.c.task_id).where(*here).limit(1)).first() is not None
+
+
 def record(tx: Transaction, about: _Rooted, what: str, *, task: Any = None, detail: str = "") -> None:
     """One line of the custody trail; `task` is a Task or a row with kind, target and attempts.
 

@@ -57,7 +57,7 @@ class TraceLine:
 
     at: datetime
     what: str
-    """received, received_again, duplicate, conflict, analysed, not_analysed, made, delivered, done, deferred, failed,
+    """received, received_again, duplicate, conflict, analysed, not_analysed, made, delivered, replaced, done, deferred, failed,
     lease_lost, requeued, freed, committed, not_committed, commitment_asked, commitment_reported."""
     sop_instance_uid: str
     instance_kind: InstanceKind
@@ -222,6 +222,18 @@ class Queries:
         with self._engine.connect() as connection:
             row = connection.execute(query).one_or_none()
             return _instance_status(connection, row) if row is not None else None
+
+    def made_by(self, classifier: str, *, of: SopInstance, kind: InstanceKind) -> list[SopInstance]:
+        """What the classifier of this name has made of an original, newest first."""
+        original = select(instance.c.instance_id).where(
+            instance.c.sop_instance_uid == of.sop_instance_uid, instance.c.sha256 == of.sha256
+        )
+        made = select(event.c.instance_id).where(
+            event.c.root_id.in_(original), event.c.what == "made", event.c.target == classifier
+        )
+        query = select(instance).where(instance.c.instance_id.in_(made), instance.c.kind == kind.value)
+        with self._engine.connect() as connection:
+            return [instance_of(row) for row in connection.execute(query.order_by(instance.c.instance_id.desc()))]
 
     # ---- spool
 

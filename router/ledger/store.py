@@ -15,7 +15,7 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from router.core.findings import NotAnalysed, Outcome, outcome_to_json
-from router.core.instance import SopInstance
+from router.core.instance import InstanceKind, SopInstance
 from router.core.lifecycle import Event, TaskKind, TaskState
 from router.core.ports import Claimed, Clock, Produced, Receipt, Task
 from router.core.rules import Plan
@@ -24,7 +24,7 @@ from router.faults import fault_point
 from router.ledger import migrations
 from router.ledger.commitments import CommitmentBook
 from router.ledger.engine import Engines, check, open_engines, unusable
-from router.ledger.entry import enter, owe, record
+from router.ledger.entry import enter, owe, owed_before, record
 from router.ledger.instants import seconds_to_us, to_us
 from router.ledger.moves import claim, due_at, end_leases, holds, requeue, settle, sources
 from router.ledger.queries import Queries
@@ -103,6 +103,10 @@ class SqlLedger:
         """Up to `limit` due tasks, oldest first; leases that ended are found here and their tasks are due again."""
         return self._writer.do(lambda tx: claim(tx, kind, target, lease_us=seconds_to_us(lease_s), limit=limit))
 
+    def made_before(self, task: Task) -> list[SopInstance]:
+        """The SRs that the target of a classify task has made of the same image before, newest first."""
+        return self.queries.made_by(task.target, of=task.instance, kind=InstanceKind.SR)
+
     def complete(
         self,
         task: Task,
@@ -120,6 +124,8 @@ class SqlLedger:
         def work(tx: Transaction) -> None:
             held = settle(tx, task, Event.SUCCEED, settled_at=tx.now_us, error="")
             what, detail = "delivered" if task.kind is TaskKind.DELIVER else "done", note
+            if task.kind is TaskKind.DELIVER and produced:
+                what = "replaced"
             if outcome is not None:
                 what = _keep_outcome(tx, held.instance_id, task.target, outcome)
                 if isinstance(outcome, NotAnalysed):
@@ -129,11 +135,12 @@ class SqlLedger:
                 owe(tx, held, TaskKind.COMMIT, task.target, task.options)
             for result in produced:
                 entry = enter(tx, result.instance, root_id=held.root_id, rules=(), notes=())
-                if entry.receipt is Receipt.DUPLICATE:
-                    continue  # made before, and owed or delivered since
-                record(tx, entry, "made", detail=f"by {task.target}")
+                made_before = entry.receipt is Receipt.DUPLICATE  # and owed or delivered since, but perhaps elsewhere
+                if not made_before:
+                    record(tx, entry, "made", task=task, detail=f"by {task.target}")
                 for destination in result.destinations:
-                    owe(tx, entry, TaskKind.DELIVER, destination)
+                    if not (made_before and owed_before(tx, entry, TaskKind.DELIVER, destination)):
+                        owe(tx, entry, TaskKind.DELIVER, destination)
             fault_point("deliver.written" if task.kind is TaskKind.DELIVER else "classify.written")
 
         self._writer.do(work)

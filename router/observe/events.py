@@ -35,6 +35,7 @@ EVENTS: dict[str, str] = {
     # deliver
     "deliver.done": "a destination has an instance",
     "deliver.deferred": "a delivery failed and will be tried again",
+    "deliver.replaced": "a destination does not take a result's SOP class; the same document in another one is sent",
     "deliver.failed": "a delivery failed for good and waits for an operator",
     "destination.down": "a destination cannot be reached; its lane waits and probes",
     "destination.up": "a destination that was down answers again",

@@ -17,9 +17,7 @@ from router.core.ports import ResultObject
 from router.core.provenance import is_ours
 from router.report import codes
 from router.report.context import IDENTITY, raw_value
-from router.report.readback import Item, read_file, tag_of
-
-Level = Mapping[int, "bytes | list[Item]"]
+from router.report.readback import Item, Level, read_file, tag_of
 
 #: Type 1 in the SR document IODs (PS3.3 A.35), in the data set's own level.
 _TYPE_1 = (

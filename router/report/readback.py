@@ -26,6 +26,8 @@ _DELIMITER = struct.Struct("<HHI")
 
 Item = dict[int, "bytes | list[Item]"]
 """Tag -> value as stored, or the items of a sequence."""
+Level = Mapping[int, "bytes | list[Item]"]
+"""An item or the data set, to look at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ def tag_of(keyword: str) -> int:
     return int(tag)
 
 
-def read_file(data: bytes) -> tuple[Mapping[int, bytes | list[Item]], Mapping[int, bytes | list[Item]]]:
+def read_file(data: bytes) -> tuple[Level, Level]:
     """File Meta Information and data set of a DICOM file. Raises ValueError when it is broken."""
     start = data_set_start(data)
     meta, _ = _read_level(data, _PREAMBLE_LENGTH, start)

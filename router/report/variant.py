@@ -7,6 +7,8 @@ Sources: PS3.3 A.35.2 (Enhanced SR), A.35.3 (Comprehensive SR), A.35.13 (Compreh
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage, ExplicitVRLittleEndian
 
 from router.core.instance import InstanceKind
@@ -14,7 +16,7 @@ from router.core.ports import ResultObject
 from router.core.uids import variant_sop_instance_uid
 from router.report.elements import text
 from router.report.part10 import part10
-from router.report.readback import data_set_start, read_file, tag_of, top_elements
+from router.report.readback import Level, data_set_start, read_file, tag_of, top_elements
 
 #: SOP class -> the one to try when a destination refuses it. Old archives know Enhanced SR sooner than Comprehensive SR.
 INSTEAD = {
@@ -22,11 +24,14 @@ INSTEAD = {
     str(EnhancedSRStorage): str(ComprehensiveSRStorage),
 }
 _SOP_CLASS, _SOP_INSTANCE = tag_of("SOPClassUID"), tag_of("SOPInstanceUID")
+_CONTENT, _VALUE_TYPE = tag_of("ContentSequence"), tag_of("ValueType")
+#: Allowed in all the classes; other builders' documents may hold more, and items by reference have none.
+_VALUE_TYPES = frozenset(b"CONTAINER TEXT CODE NUM UIDREF IMAGE COMPOSITE".split())
 _STUDY, _SERIES = tag_of("StudyInstanceUID"), tag_of("SeriesInstanceUID")
 
 
 def variant(data: bytes) -> ResultObject | None:
-    """The next document for a DICOM file that `SrBuilder` or this function made; None when there is no other class to try.
+    """The next document for a DICOM file that a result builder or this function made; None when no other class can hold it.
 
     Raises ValueError for bytes that are no such file. The same bytes give the same bytes.
     """
@@ -35,7 +40,7 @@ def variant(data: bytes) -> ResultObject | None:
     if _uid(meta.get(tag_of("TransferSyntaxUID"))) != ExplicitVRLittleEndian or not all(uids.values()):
         raise ValueError("not a document of ours")
     sop_class_uid = INSTEAD.get(uids[_SOP_CLASS])
-    if sop_class_uid is None:
+    if sop_class_uid is None or not _VALUE_TYPES.issuperset(_value_types(data_set)):
         return None
     sop_instance_uid = variant_sop_instance_uid(of=uids[_SOP_INSTANCE], sop_class_uid=sop_class_uid)
     changed = {
@@ -55,6 +60,14 @@ def variant(data: bytes) -> ResultObject | None:
         series_instance_uid=uids[_SERIES],
         transfer_syntax_uid=str(ExplicitVRLittleEndian),
     )
+
+
+def _value_types(item: Level) -> Iterator[bytes]:
+    below = item.get(_CONTENT)
+    for child in below if isinstance(below, list) else ():
+        value_type = child.get(_VALUE_TYPE)
+        yield value_type.rstrip() if isinstance(value_type, bytes) else b""
+        yield from _value_types(child)
 
 
 def _uid(value: object) -> str:

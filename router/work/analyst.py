@@ -24,7 +24,7 @@ from router.core.childproto import (
     result_byte_counts,
     start_problem,
 )
-from router.core.instance import SopInstance
+from router.core.instance import Reference, SopInstance
 from router.core.ports import Analysis
 from router.errors import ChildDied, ChildNotReady
 from router.faults import fault_point
@@ -79,9 +79,23 @@ class ChildAnalyst:
         with self._lock:
             self._running()
 
-    def analyse(self, classifier: str, instance: SopInstance, path: Path, results: Sequence[str]) -> Analysis:
+    def analyse(
+        self,
+        classifier: str,
+        instance: SopInstance,
+        path: Path,
+        results: Sequence[str],
+        *,
+        made_before: Sequence[Reference] = (),
+    ) -> Analysis:
         """What the child makes of one image. Raises ChildDied, and then the child is a new one by the next call; ChildNotReady."""
-        request = Request(classifier=classifier, instance=instance, path=path, results=tuple(results))
+        request = Request(
+            classifier=classifier,
+            instance=instance,
+            path=path,
+            results=tuple(results),
+            made_before=tuple(made_before),
+        )
         with self._lock:
             child = self._running()
             try:

@@ -15,7 +15,7 @@ import pytest
 
 from router.classify.step import ClassifyStep
 from router.core.findings import ClassifierIdentity, Finding, NotAnalysed, Prediction
-from router.core.instance import InstanceKind, SopInstance
+from router.core.instance import InstanceKind, Reference, SopInstance
 from router.core.lifecycle import TaskKind
 from router.core.ports import Analysis, ResultObject, Task
 from router.core.retry import RetryPolicy
@@ -73,6 +73,10 @@ class FakeLedger:
         self.deferred: list[tuple[Task, str, datetime | None]] = []
         self.released: list[tuple[Task, datetime]] = []
         self.lost: set[int] = set()
+        self.made: list[SopInstance] = []
+
+    def made_before(self, task: Task) -> list[SopInstance]:
+        return self.made
 
     def complete(self, task: Task, **what: Any) -> None:
         if task.task_id in self.lost:
@@ -90,9 +94,19 @@ class FakeAnalyst:
     def __init__(self, *answers: Analysis | Exception) -> None:
         self.answers = list(answers)
         self.asked: list[tuple[str, str, Path, Sequence[str]]] = []
+        self.made_before: list[Sequence[Reference]] = []
 
-    def analyse(self, classifier: str, instance: SopInstance, path: Path, results: Sequence[str]) -> Analysis:
+    def analyse(
+        self,
+        classifier: str,
+        instance: SopInstance,
+        path: Path,
+        results: Sequence[str],
+        *,
+        made_before: Sequence[Reference] = (),
+    ) -> Analysis:
         self.asked.append((classifier, instance.sop_instance_uid, path, results))
+        self.made_before.append(made_before)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -237,3 +251,19 @@ def test_log_lines_hold_uids_and_no_patient_data(spool: FakeSpool, caplog: pytes
     assert "1.2.840.3" in fields
     assert "SECRET" not in fields
     assert "Effusion" not in fields
+
+
+def test_the_child_learns_what_was_made_of_the_image_before(spool: FakeSpool) -> None:
+    ledger, analyst = FakeLedger(), FakeAnalyst(*[Analysis(outcome=PREDICTION)] * 2)
+    ledger.made = [replace(_task().instance, sop_instance_uid="2.25.7", series_instance_uid="2.25.8")]
+    _step(ledger, spool, analyst).run([_task(), replace(_task(2), options={})])
+    known, nothing_asked_for = analyst.made_before
+    assert known == [
+        Reference(
+            sop_class_uid="1.2.840.10008.5.1.4.1.1.1",
+            sop_instance_uid="2.25.7",
+            series_instance_uid="2.25.8",
+            study_instance_uid="1.2.4",
+        )
+    ]
+    assert list(nothing_asked_for) == []

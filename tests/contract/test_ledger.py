@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -301,6 +302,38 @@ def test_a_result_that_is_there_already_is_not_doubled(ledger: SqlLedger) -> Non
         ledger.complete(task, outcome=PREDICTION, produced=(made,))
     assert len(claim(ledger)) == 1
     assert ledger.queries.instance_counts() == {InstanceKind.ORIGINAL: 1, InstanceKind.SR: 1}
+
+
+def test_what_a_classifier_made_of_an_image_before_is_known_newest_first(ledger: SqlLedger) -> None:
+    ledger.accept(instance(), plan(classify=("cxr", "other"), deliver=("pacs",)))
+    ledger.accept(instance(data=b"the same UID, other bytes"), plan(classify=("cxr",), deliver=()))
+    (task, another) = claim(ledger, "cxr", kind=TaskKind.CLASSIFY)
+    (other,) = claim(ledger, "other", kind=TaskKind.CLASSIFY)
+    made = [instance(uid, kind=InstanceKind.SR) for uid in ("1.2.7", "1.2.8")]
+    heatmap = instance("1.2.6", kind=InstanceKind.HEATMAP)
+    assert ledger.made_before(task) == []
+    ledger.complete(task, produced=[Produced(instance=one, destinations=()) for one in (*made, heatmap)])
+    assert ledger.made_before(task) == [made[1], made[0]]
+    assert ledger.made_before(other) == []
+    assert ledger.made_before(another) == []
+
+
+def test_a_delivery_can_be_replaced_by_another_one_for_each_destination(ledger: SqlLedger) -> None:
+    ledger.accept(instance(), plan(deliver=("pacs", "archive")))
+    instead = Produced(instance=instance("1.2.9", kind=InstanceKind.SR), destinations=("pacs",))
+    (task,) = claim(ledger)
+    ledger.complete(task, note="does not take it", produced=(instead,))
+    assert whats(ledger) == ["received", "replaced", "made"]
+    (task,) = claim(ledger)
+    assert task.instance == instead.instance
+    (other,) = claim(ledger, "archive")
+    again = Produced(instance=replace(instead.instance, spool_key="f" * 28), destinations=("archive",))
+    ledger.complete(other, note="does not take it either", produced=(again,))
+    (task,) = claim(ledger, "archive")
+    assert task.instance == instead.instance
+    status = ledger.queries.instance_status("1.2.3")
+    assert status is not None
+    assert [result.instance.sop_instance_uid for result in status.results] == ["1.2.9"]
 
 
 def test_a_not_analysed_image_says_why(ledger: SqlLedger) -> None:

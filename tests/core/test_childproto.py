@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from router.core import childproto
 from router.core.childproto import ProtocolError, Request
 from router.core.findings import NotAnalysed
-from router.core.instance import InstanceKind, SopInstance
+from router.core.instance import InstanceKind, Reference, SopInstance
 from router.core.ports import Analysis, ResultObject
 
 INSTANCE = SopInstance(
@@ -31,7 +31,10 @@ INSTANCE = SopInstance(
     received_at=datetime(2026, 1, 1, 12, 30, 15, 250, tzinfo=UTC),
     header={"Modality": "CR", "PatientID": "山田\\\u2028"},
 )
-REQUEST = Request(classifier="cxr", instance=INSTANCE, path=Path("/spool/a"), results=("sr",))
+BEFORE = Reference(
+    sop_class_uid="1.2.9", sop_instance_uid="2.25.1", series_instance_uid="2.25.2", study_instance_uid="1.2"
+)
+REQUEST = Request(classifier="cxr", instance=INSTANCE, path=Path("/spool/a"), results=("sr",), made_before=(BEFORE,))
 RESULT = ResultObject(
     kind=InstanceKind.SR,
     data=b"\x00\xffDICM",

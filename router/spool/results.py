@@ -1,0 +1,30 @@
+"""A result object on its way into the ledger: its bytes spooled, its identity as of any other instance."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+
+from router.core.instance import InstanceKind, SopInstance
+from router.core.ports import ResultObject, Spool
+from router.spool.part10 import data_set_offset
+
+
+def spooled(spool: Spool, result: ResultObject, *, at: datetime) -> SopInstance:
+    """Spools it; the instance that the ledger can then take. Raises OSError."""
+    key = spool.put(result.data)
+    data_set = memoryview(result.data)[data_set_offset(spool.path(key)) :]
+    return SopInstance(
+        sop_instance_uid=result.sop_instance_uid,
+        sop_class_uid=result.sop_class_uid,
+        study_instance_uid=result.study_instance_uid,
+        series_instance_uid=result.series_instance_uid,
+        transfer_syntax_uid=result.transfer_syntax_uid,
+        sha256=hashlib.sha256(data_set).hexdigest(),
+        byte_count=len(data_set),
+        spool_key=key,
+        received_at=at,
+        kind=result.kind,
+        made_by_router=True,
+        header={"Modality": "SR"} if result.kind is InstanceKind.SR else {},
+    )
