@@ -178,3 +178,9 @@ def test_the_configuration_files_that_documents_show_are_right() -> None:
             data = tomllib.loads(inspect.cleandoc(block))
             if "node" in data and "rules" in data:
                 settings.parse(data)
+
+
+def test_every_metric_is_documented_in_its_own_words() -> None:
+    from router.web.metrics import METRICS
+
+    assert {name: cells[0] for name, cells in rows(tree.read("docs/operating/metrics.md")).items()} == METRICS
