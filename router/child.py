@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -24,8 +25,8 @@ from typing import Any
 
 from router import registry
 from router.core.childproto import READY, Request, decode_request, encode_reply, failed
-from router.core.findings import NotAnalysed, Prediction
-from router.core.ports import Analysis, ResultBuilder, ResultObject, SupersedingBuilder
+from router.core.findings import NotAnalysed, Outcome, Prediction
+from router.core.ports import Analysis, Explainer, ResultBuilder, ResultObject, SupersedingBuilder
 from router.errors import NotForThisClassifier, NotReportable, RouterError, UnreadablePixels
 from router.observe.log import configure, emit
 
@@ -40,8 +41,8 @@ def main(arguments: list[str]) -> int:
     descriptor, *tables = arguments
     connection: Connection[bytes, bytes] = Connection(int(descriptor))
     configure()
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)
+    _step_back()
+    gc.disable()  # loading makes much and drops little: collecting meanwhile is a tenth of the time until we are ready
     specs = [json.loads(table) for table in tables]
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         # Before numpy is imported: helper threads make small matrices slower, most of all when cores are busy.
@@ -54,6 +55,8 @@ def main(arguments: list[str]) -> int:
         connection.send_bytes(failed(f"{type(error).__name__}: {error}"))
         return 1
     _bound_memory(min(int(spec["memory_byte_count_max"]) for spec in specs))
+    gc.freeze()
+    gc.enable()
     connection.send_bytes(READY)
     while True:
         try:
@@ -74,11 +77,11 @@ def _classifier(spec: Mapping[str, Any]) -> Any:
     return classifier
 
 
-def _builders() -> dict[str, ResultBuilder]:
+def _builders() -> dict[str, Any]:
     return {name: registry.load("router.results", name)() for name in registry.available("router.results")}
 
 
-def _analyse(classifier: Any, builders: Mapping[str, ResultBuilder], request: Request) -> Analysis:
+def _analyse(classifier: Any, builders: Mapping[str, Any], request: Request) -> Analysis:
     import pydicom
 
     try:
@@ -86,21 +89,15 @@ def _analyse(classifier: Any, builders: Mapping[str, ResultBuilder], request: Re
         dataset = pydicom.dcmread(request.path, force=True, defer_size="1 MB")
     except Exception as error:  # noqa: BLE001 - whatever a parser says of hostile bytes, the answer is the same
         return Analysis(outcome=NotAnalysed(code="unreadable", reason=f"the data set cannot be read ({_name(error)})"))
-    try:
-        outcome = classifier.predict_dataset(dataset)
-    except NotForThisClassifier as error:
-        return Analysis(outcome=NotAnalysed(code=error.code, reason=str(error)))
-    except UnreadablePixels as error:
-        return Analysis(outcome=NotAnalysed(code="unreadable_pixels", reason=str(error)))
-    except MemoryError:
-        return Analysis(outcome=NotAnalysed(code="too_large", reason="the image needs more memory than is allowed"))
+    outcome = _outcome(classifier, dataset)
     results: list[ResultObject] = []
     problems: list[str] = []
     for name in request.results:
         try:
-            result = _build(builders[name], dataset, request, outcome)
-            problems += _check(result, dataset)
-            results.append(result)
+            result = _build(builders[name], dataset, request, outcome, classifier)
+            if result is not None:
+                problems += _check(result, dataset)
+                results.append(result)
         except NotReportable as error:
             problems.append(str(error))
         except Exception as error:  # noqa: BLE001 - a result object that cannot be built holds nothing else up
@@ -111,10 +108,29 @@ def _analyse(classifier: Any, builders: Mapping[str, ResultBuilder], request: Re
     return Analysis(outcome=outcome, results=tuple(results))
 
 
-def _build(builder: ResultBuilder, dataset: Any, request: Request, prediction: Prediction) -> ResultObject:
+def _outcome(classifier: Any, dataset: Any) -> Outcome:
+    try:
+        prediction: Prediction = classifier.predict_dataset(dataset)
+    except NotForThisClassifier as error:
+        return NotAnalysed(code=error.code, reason=str(error))
+    except UnreadablePixels as error:
+        return NotAnalysed(code="unreadable_pixels", reason=str(error))
+    except MemoryError:
+        return NotAnalysed(code="too_large", reason="the image needs more memory than is allowed")
+    return prediction
+
+
+def _build(builder: Any, dataset: Any, request: Request, outcome: Outcome, classifier: Any) -> ResultObject | None:
+    """None: this builder has nothing to say of such an outcome."""
+    if isinstance(outcome, NotAnalysed):
+        if isinstance(builder, Explainer):
+            return builder.explain(dataset, request.instance, outcome, classifier.identity)
+        return None
     if isinstance(builder, SupersedingBuilder):
-        return builder.build_after(dataset, request.instance, prediction, request.made_before)
-    return builder.build(dataset, request.instance, prediction)
+        return builder.build_after(dataset, request.instance, outcome, request.made_before)
+    if isinstance(builder, ResultBuilder):
+        return builder.build(dataset, request.instance, outcome)
+    return None
 
 
 def _check(result: ResultObject, source: Any) -> list[str]:
@@ -138,6 +154,16 @@ def _quiet() -> Any:
     ):
         warnings.simplefilter("ignore")
         yield
+
+
+def _step_back() -> None:
+    """Lower priority than the parent's. Linux may weigh sessions first (autogroups), and ours is a session of its own."""
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+    group = Path("/proc/self/autogroup")
+    if os.getsid(0) == os.getpid() and group.exists():
+        with contextlib.suppress(OSError):
+            group.write_text(str(NICENESS))
 
 
 def _bound_memory(byte_count: int) -> None:
