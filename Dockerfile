@@ -1,14 +1,14 @@
 # The router as an image. TORCH chooses how much comes along:
-#   none   no PyTorch: a node that forwards and does not classify (requirements/lean.txt)
+#   none   no PyTorch: classifiers are computed by ONNX Runtime (requirements/lean.txt)
 #   cpu    PyTorch from TORCH_INDEX_URL, the address that PyTorch's installation page shows for "CPU"; without an address
 #          from the default package index, which for x86-64 has it with CUDA
 #   cuda   PyTorch as the default package index has it: several GB
-# docker build --build-arg TORCH=none -t dicom-ai-router .
+# docker build -t dicom-ai-router .
 
 ARG PYTHON_IMAGE=python:3.12-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
-ARG TORCH=cpu
+ARG TORCH=none
 ARG TORCH_INDEX_URL=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src

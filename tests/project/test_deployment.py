@@ -177,10 +177,10 @@ def test_no_base_image_floats() -> None:
 
 def test_the_torch_variant_is_an_argument_and_no_index_is_the_default() -> None:
     arguments = [rest for word, rest in instructions() if word == "ARG"]
-    assert "TORCH=cpu" in arguments
+    assert "TORCH=none" in arguments
     assert 'TORCH_INDEX_URL=""' in arguments
     assert COMPOSE["services"]["router"]["build"]["args"] == {
-        "TORCH": "${TORCH:-cpu}",
+        "TORCH": "${TORCH:-none}",
         "TORCH_INDEX_URL": "${TORCH_INDEX_URL:-}",
     }
 
