@@ -128,9 +128,10 @@ def _build(builder: Any, dataset: Any, request: Request, outcome: Outcome, class
         return None
     if isinstance(builder, SupersedingBuilder):
         return builder.build_after(dataset, request.instance, outcome, request.made_before)
-    if isinstance(builder, ResultBuilder):
-        return builder.build(dataset, request.instance, outcome)
-    return None
+    if isinstance(builder, Explainer) and not isinstance(builder, ResultBuilder):
+        return None
+    made: ResultObject = builder.build(dataset, request.instance, outcome)
+    return made
 
 
 def _check(result: ResultObject, source: Any) -> list[str]:
@@ -184,4 +185,8 @@ def _die_with_parent() -> None:
 if __name__ == "__main__":
     # End without running other libraries' exit handlers: nothing here needs them, and they can hang.
     sys.stdout.flush()
-    os._exit(main(sys.argv[1:]))
+    try:
+        code = main(sys.argv[1:])
+    except ConnectionError:
+        code = 0  # the parent is gone: nobody is left to be told, and a traceback would stand in its log
+    os._exit(code)
