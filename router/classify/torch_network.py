@@ -43,14 +43,15 @@ class TorchNetwork:
         import torch
 
         torch.set_num_threads(1)
-        self._module = build(architecture, outputs)
+        with torch.device("meta"):  # without inventing weights that are replaced at once
+            self._module = build(architecture, outputs)
         state = {
             name: torch.from_numpy(np.array(value, np.float32 if value.dtype.kind == "f" else value.dtype))
             for name, value in tensors.items()
         }
         _complete(self._module, state)
         try:
-            self._module.load_state_dict(state, strict=True)
+            self._module.load_state_dict(state, strict=True, assign=True)
         except RuntimeError as error:
             raise WeightsUnavailable(f"the weights are not those of a {architecture}: {_first_line(error)}") from None
         self._module.eval()

@@ -42,7 +42,7 @@ def classifier() -> DemoClassifier:
 )
 def test_findings_drawn_into_fresh_phantoms_are_found(classifier: DemoClassifier, picture: dict[str, object]) -> None:
     first = FRESH + 1000 * int(str(picture["rows"]))
-    found = exam(classifier, range(first, first + 60), **picture)
+    found = exam(classifier, range(first, first + 40), **picture)
     assert set(found) == set(LABELS)
     assert {label: area for label, (area, _, _) in found.items() if area < 0.95} == {}
     # The operating points hold at this size too.

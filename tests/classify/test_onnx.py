@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,8 @@ LABELS = 18
 SIDES = {DEMO: 112, DENSENET: 112, RESNET: 96}
 
 
-def _tensors(architecture: str) -> dict[str, np.ndarray]:
+@cache
+def _tensors(architecture: str) -> Mapping[str, np.ndarray]:
     """Random weights with batch statistics as if trained, and outputs of the size that trained networks have."""
     torch = pytest.importorskip("torch")
     from router.classify.torch_network import build
@@ -139,7 +142,7 @@ def test_normalisations_are_folded_and_transitions_pool_first(pair) -> None:
     ids=["missing", "extra", "norm", "convolution", "outputs"],
 )
 def test_tensors_of_another_network_are_refused_in_words(change, why: str) -> None:
-    tensors = _tensors(DEMO)
+    tensors = dict(_tensors(DEMO))
     change(tensors)
     with pytest.raises(WeightsUnavailable, match=f"not those of a densenet-demo: .*{why}"):
         OnnxNetwork(DEMO, LABELS, tensors)
