@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from router.core.commitment import CommitmentReport, CommitmentRequest, Standing
-from router.core.findings import Outcome, Prediction
+from router.core.findings import ClassifierIdentity, NotAnalysed, Outcome, Prediction
 from router.core.instance import InstanceKind, Reference, SopInstance
 from router.core.lifecycle import TaskKind
 from router.core.rules import Plan
@@ -282,6 +282,7 @@ class Analyst(Protocol):
         ...
 
 
+@runtime_checkable
 class ResultBuilder(Protocol):
     """Plug point `router.results`."""
 
@@ -301,6 +302,17 @@ class SupersedingBuilder(ResultBuilder, Protocol):
         self, source: Any, instance: SopInstance, prediction: Prediction, made_before: Sequence[Reference]
     ) -> ResultObject:
         """`build`, with the documents made of this image before, newest first. Raises NotReportable."""
+        ...
+
+
+@runtime_checkable
+class Explainer(Protocol):
+    """Plug point `router.results` too: a builder of documents that say why there is no prediction."""
+
+    def explain(
+        self, source: Any, instance: SopInstance, outcome: NotAnalysed, classifier: ClassifierIdentity
+    ) -> ResultObject:
+        """Raises NotReportable. The same arguments give the same bytes."""
         ...
 
 

@@ -124,7 +124,7 @@ def _content(document: Level, source: Any) -> Iterator[str]:
     if _name(document) != codes.IMAGING_MEASUREMENT_REPORT[:2]:
         yield "the root is not an Imaging Measurement Report"
     groups = [_by_name(item) for item in _content_items(document) if _name(item) == codes.MEASUREMENT_GROUP[:2]]
-    if not groups:
+    if not groups and not _says_not_analysed(document):
         yield "no finding is reported"
     source_uid = _of_source(source, "SOPInstanceUID")
     for number, group in enumerate(groups, start=1):
@@ -133,6 +133,21 @@ def _content(document: Level, source: Any) -> Iterator[str]:
     tracking_uids = {_text(item, "UID") for group in groups for item in group[codes.TRACKING_UNIQUE_IDENTIFIER[:2]]}
     if len(tracking_uids) != len(groups):
         yield "findings do not have a Tracking Unique Identifier each"
+
+
+def _says_not_analysed(document: Level) -> bool:
+    """A document without findings says so where people and machines look."""
+    statuses = [
+        _code(item, "ConceptCodeSequence")
+        for evaluations in _by_name(document)[codes.QUALITATIVE_EVALUATIONS[:2]]
+        for item in _by_name(evaluations)[codes.SUMMARY_OF_ANALYSES[:2]]
+    ]
+    comments = [_text(item, "TextValue") for item in _by_name(document)[codes.COMMENT[:2]]]
+    return (
+        statuses in ([codes.FAILED[:2]], [codes.NOT_ATTEMPTED[:2]])
+        and any(comment.startswith("NOT ANALYSED") for comment in comments)
+        and _text(document, "CompletionFlag") == "PARTIAL"
+    )
 
 
 def _group(group: _Named, source_uid: str) -> Iterator[str]:

@@ -133,6 +133,11 @@ MEASUREMENT_METHOD = Code("370129005", "SCT", "Measurement Method")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 PRESENT = Code("52101004", "SCT", "Present")
 ABSENT = Code("272519000", "SCT", "Absent")
+QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
+SUMMARY_OF_ANALYSES = Code("111065", "DCM", "Summary of Analyses")
+#: CID 6042.
+FAILED = Code("111224", "DCM", "Failed")
+NOT_ATTEMPTED = Code("111225", "DCM", "Not Attempted")
 #: CID 100 of every edition since 2019: it says what was imaged, not which algorithm ran.
 IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 #: CID 29, those that a radiograph may carry.

@@ -1,0 +1,114 @@
+"""«Not analysed» as a document: valid, deterministic, and nothing that could be taken for a finding or for its absence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import highdicom
+import pytest
+from pydicom import Dataset, dcmread
+
+from router import registry
+from router.core.findings import NotAnalysed
+from router.core.ports import Explainer, ResultBuilder, ResultObject
+from router.core.provenance import is_ours
+from router.errors import NotReportable
+from router.report.check import check
+from router.report.not_analysed import NotAnalysedBuilder
+from router.report.variant import variant
+from tests.report.made import HEADER, instance_of, prediction, read, validated
+
+LATERAL = NotAnalysed(code="lateral", reason="a lateral view; the classifier was trained on frontal ones")
+BROKEN = NotAnalysed(code="unreadable_pixels", reason="the pixel data is cut off")
+CLASSIFIER = prediction().classifier
+
+
+def made(outcome: NotAnalysed = LATERAL, *, demonstration: bool = False) -> ResultObject:
+    source = read(HEADER)
+    classifier = replace(CLASSIFIER, demonstration=demonstration)
+    return NotAnalysedBuilder().explain(source, instance_of(source), outcome, classifier)
+
+
+def evaluations(document: Dataset) -> dict[str, str]:
+    (container,) = [i for i in document.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "C0034375"]
+    return {
+        item.ConceptNameCodeSequence[0].CodeMeaning: item.ConceptCodeSequence[0].CodeMeaning
+        if item.ValueType == "CODE"
+        else item.TextValue
+        for item in container.ContentSequence
+    }
+
+
+def test_it_is_found_by_its_entry_point_and_makes_nothing_of_a_prediction() -> None:
+    assert registry.load("router.results", "not-analysed") is NotAnalysedBuilder
+    assert isinstance(NotAnalysedBuilder(), Explainer)
+    assert not isinstance(NotAnalysedBuilder(), ResultBuilder)
+
+
+@pytest.mark.parametrize(("outcome", "status"), [(LATERAL, "Not Attempted"), (BROKEN, "Failed")])
+def test_it_says_whether_it_was_declined_or_failed_and_why(outcome: NotAnalysed, status: str, tmp_path: Path) -> None:
+    result = made(outcome)
+    assert check(result, read(HEADER)) == []
+    dump = validated(result.data, tmp_path)
+    assert f"NOT ANALYSED. {outcome.reason}" in dump
+    document = dcmread(BytesIO(result.data))
+    assert evaluations(document) == {"Summary of Analyses": status, "Comment": f"{outcome.code}: {outcome.reason}"}
+    assert (document.CompletionFlag, document.CompletionFlagDescription) == (
+        "PARTIAL",
+        f"Not analysed: {outcome.code}",
+    )
+    assert document.SeriesDescription == "AI NOT ANALYSED, no result NOT FOR DIAGNOSIS"
+
+
+def test_nothing_in_it_can_be_read_as_a_finding(tmp_path: Path) -> None:
+    dump = validated(made().data, tmp_path)
+    for word in ("Measurement Group", "Certainty", "Present", "Absent", "threshold"):
+        assert word not in dump
+    path = tmp_path / "sr.dcm"
+    assert highdicom.sr.srread(path).content.get_image_measurement_groups() == []
+
+
+def test_a_demonstration_says_so(tmp_path: Path) -> None:
+    assert "trained on drawings" in validated(made(demonstration=True).data, tmp_path)
+
+
+def test_the_same_again_has_the_same_bytes_and_another_reason_another_uid_in_the_same_series() -> None:
+    assert made().data == made().data
+    assert made(BROKEN).sop_instance_uid != made().sop_instance_uid
+    assert made(BROKEN).series_instance_uid == made().series_instance_uid
+
+
+def test_it_is_signed_by_the_router_and_has_a_variant_for_older_destinations(tmp_path: Path) -> None:
+    document = dcmread(BytesIO(made().data))
+    item = document.ContributingEquipmentSequence[1]
+    assert is_ours(
+        manufacturer=item.Manufacturer,
+        model_name=item.ManufacturerModelName,
+        purpose_code=item.PurposeOfReferenceCodeSequence[0].CodeValue,
+        purpose_scheme=item.PurposeOfReferenceCodeSequence[0].CodingSchemeDesignator,
+    )
+    other = variant(made().data)
+    assert other is not None
+    assert check(other, read(HEADER)) == []
+    validated(other.data, tmp_path)
+
+
+@pytest.mark.parametrize("keyword", ["CompletionFlag", "ContentSequence"])
+def test_a_document_without_findings_that_does_not_say_so_is_held_back(keyword: str) -> None:
+    result = made()
+    document = dcmread(BytesIO(result.data))
+    if keyword == "CompletionFlag":
+        document.CompletionFlag = "COMPLETE"
+    else:
+        document.ContentSequence = document.ContentSequence[:-1]
+    buffer = BytesIO()
+    document.save_as(buffer)
+    assert check(replace(result, data=buffer.getvalue()), read(HEADER)) == ["no finding is reported"]
+
+
+def test_another_image_than_the_received_one_is_not_reportable() -> None:
+    source = read(HEADER)
+    with pytest.raises(NotReportable):
+        NotAnalysedBuilder().explain(source, replace(instance_of(source), sop_instance_uid="1.2"), LATERAL, CLASSIFIER)
