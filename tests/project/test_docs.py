@@ -118,8 +118,11 @@ def test_every_command_that_the_documents_show_exists_with_its_options() -> None
 
 
 def _shell_lines(path: Path) -> list[str]:
-    blocks = re.findall(r"```(?:sh|bash|console)\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
-    return [line.removeprefix("$ ").strip() for block in blocks for line in block.splitlines()]
+    """Lines of shell blocks, and code within text that begins with `router `."""
+    text = path.read_text(encoding="utf-8")
+    blocks = re.findall(r"```(?:sh|bash|console)\n(.*?)```", text, re.DOTALL)
+    inline = re.findall(r"`(router [a-z][^`\n]*)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    return [line.removeprefix("$ ").strip() for block in blocks for line in block.splitlines()] + inline
 
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", *tree.files(".md", under="docs")], ids=tree.name)

@@ -52,6 +52,12 @@ def test_a_number_of_seconds_may_be_whole_or_not() -> None:
     assert (node.idle_timeout_s, node.pdu_timeout_s) == (5.0, 0.5)
 
 
+@pytest.mark.parametrize("written", [float("nan"), float("inf"), -1.0, 0, "5", True])
+def test_a_time_that_is_no_length_of_time_is_refused(written: object) -> None:
+    with pytest.raises(ConfigError, match=r"node\.idle_timeout_s"):
+        settings.parse({"node": {"idle_timeout_s": written}})
+
+
 def test_spaces_around_an_ae_title_do_not_count() -> None:
     """PS3.5 6.2: leading and trailing spaces of an AE are not significant."""
     assert settings.parse({"node": {"ae_title": " ROUTER "}}).node.ae_title == "ROUTER"
