@@ -75,7 +75,7 @@ def kills(folder: Path, rounds: int, chance: random.Random) -> Tally:
             f"{total.rounds:4} rounds, {total.acknowledged} acknowledged, lost {len(total.lost)} ({kind})", flush=True
         )
         if found.wrong:
-            print(found.table(), life.node.log.read_text()[-6000:], sep="\n")
+            print(found.table(), life.node.log.read_text()[-20000:], sep="\n")
     return total
 
 

@@ -7,8 +7,11 @@ asked, and by SQL of our own.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
+import signal
 import sqlite3
+import subprocess
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -86,6 +89,7 @@ class Life:
             spool_folder=spool_disk.path / "spool" if spool_disk else None,
             ledger_folder=ledger_disk.path if ledger_disk else None,
         )
+        self.node.program = ("-X", "faulthandler", "-m", "router")
         if change:
             self.node.program = ("-m", "tests.crash.bent", change)
 
@@ -131,8 +135,7 @@ class Life:
                 time.sleep(self._chance.uniform(0, 1.0))
             reached = end not in FAULT_POINTS or self.node.ended()
             if end == SIGTERM:
-                code = self.node.stop()
-                assert code == 0, f"SIGTERM ended the node with exit code {code}"
+                self._terminate()
             else:
                 self._end()
             for sending, batch in zip(running, batches, strict=True):
@@ -149,6 +152,18 @@ class Life:
         for disk in self._disks:
             disk.cut_power()
         self.node.kill()
+
+    def _terminate(self) -> None:
+        """SIGTERM; a node that does not end by it leaves its stacks in the log."""
+        try:
+            code = self.node.stop()
+        except subprocess.TimeoutExpired:
+            os.kill(self.node.pid, signal.SIGABRT)
+            self.node.wait()
+            self.tally.not_ended.append("still running 30 s after SIGTERM")
+        else:
+            if code:
+                self.tally.not_ended.append(f"exit code {code} after SIGTERM")
 
     def send_one_batch(self) -> None:
         """To a node that runs, over one association."""

@@ -40,6 +40,8 @@ class Tally:
     refused: Counter[str] = field(default_factory=Counter)
     """Statuses other than Success."""
     delivered_too_often: list[str] = field(default_factory=list)
+    not_ended: list[str] = field(default_factory=list)
+    """SIGTERMs that did not end the node in good order."""
 
     def add(self, other: Tally) -> None:
         """Takes the other's counts in."""
@@ -64,6 +66,7 @@ class Tally:
             "failed",
             "missing_files",
             "delivered_too_often",
+            "not_ended",
         )
         return {name: value for name in names if (value := getattr(self, name))}
 
@@ -82,6 +85,7 @@ class Tally:
             f"{'strangers':28}{len(self.strangers)}",
             f"{'tasks owed / failed':28}{self.owed} / {self.failed}",
             f"{'rows without a file':28}{self.missing_files}",
+            f"{'not ended by SIGTERM':28}{len(self.not_ended)}",
             f"{'delivered once more':28}{self.delivered_again} (harmless: at most one per association and kill)",
             f"{'orphans left in the spool':28}{self.orphans} (harmless: removed after a grace time)",
             f"{'refused':28}{', '.join(f'{k} x {v}' for k, v in sorted(self.refused.items())) or 'none'}",
