@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import struct
-from typing import Any
 
 from router.core.admission import valid_uid
 from router.core.commitment import ALL_COMMITTED, PROCESSING_FAILURE, SOME_FAILED, CommitmentReport, Reference
@@ -20,7 +18,16 @@ _FAILED_SOP_SEQUENCE = (0x0008, 0x1198)
 _REFERENCED_SOP_CLASS_UID = (0x0008, 0x1150)
 _REFERENCED_SOP_INSTANCE_UID = (0x0008, 0x1155)
 _FAILURE_REASON = (0x0008, 0x1197)
-_ITEM = (0xFFFE, 0xE000)
+_SEQUENCES = frozenset((_REFERENCED_SOP_SEQUENCE, _FAILED_SOP_SEQUENCE))
+_ITEM, _ITEM_DELIMITER, _SEQUENCE_DELIMITER = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
+_UNDEFINED = 0xFFFFFFFF
+_LONG_VRS = frozenset(
+    (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
+)  # PS3.5 7.1.2
+_DEPTH_MAX = 8
+
+#: Tag -> value: bytes, or the items of a sequence.
+_Elements = dict[tuple[int, int], "bytes | list[_Elements]"]
 
 
 class InvalidInformation(ValueError):
@@ -110,59 +117,105 @@ class _Writer:
         return struct.pack("<HHL", *tag, len(data)) + data
 
 
-def _decode(data: bytes, transfer_syntax_uid: str) -> Any:
-    from pydicom.filereader import read_dataset
+class _Reader:
+    """A strict reader of small data sets: what is cut off, out of place or nested deeply is refused, never guessed."""
 
+    def __init__(self, data: bytes, *, explicit: bool) -> None:
+        self._data = data
+        self._explicit = explicit
+
+    def elements(self, start: int, end: int | None, depth: int = 0) -> tuple[_Elements, int]:
+        """The elements up to `end`, or None: up to an item delimiter; and where the next one begins."""
+        found: _Elements = {}
+        position, limit = start, len(self._data) if end is None else end
+        while position < limit:
+            tag, vr, length, position = self._head(position, limit)
+            if tag == _ITEM_DELIMITER and end is None:
+                return found, position
+            if tag[0] == _ITEM[0] or tag in found:
+                raise InvalidInformation("an element is out of place, or there twice")
+            if length == _UNDEFINED:
+                if vr not in (b"SQ", b""):
+                    raise InvalidInformation("a length is undefined where none may be")
+                found[tag], position = self._sequence(position, limit, None, depth + 1)
+            elif length > limit - position:
+                raise InvalidInformation("the data set is cut off")
+            elif vr == b"SQ" or (not vr and tag in _SEQUENCES):
+                found[tag], position = self._sequence(position, limit, position + length, depth + 1)
+            else:
+                found[tag], position = self._data[position : position + length], position + length
+        if end is None:
+            raise InvalidInformation("the data set is cut off")
+        return found, position
+
+    def _sequence(self, position: int, limit: int, end: int | None, depth: int) -> tuple[list[_Elements], int]:
+        if depth > _DEPTH_MAX:
+            raise InvalidInformation(f"sequences are nested more than {_DEPTH_MAX} deep")
+        items: list[_Elements] = []
+        while end is None or position < end:
+            tag, _, length, position = self._head(position, limit if end is None else end)
+            if tag == _SEQUENCE_DELIMITER and end is None:
+                return items, position
+            if tag != _ITEM:
+                raise InvalidInformation("a sequence holds what is no item")
+            item_end = None if length == _UNDEFINED else position + length
+            if item_end is not None and item_end > (limit if end is None else end):
+                raise InvalidInformation("the data set is cut off")
+            item, position = self.elements(position, item_end, depth)
+            items.append(item)
+            if len(items) > REFERENCE_COUNT_MAX:
+                raise TooMany(f"more than {REFERENCE_COUNT_MAX} references")
+        return items, position
+
+    def _head(self, position: int, limit: int) -> tuple[tuple[int, int], bytes, int, int]:
+        """Tag, VR (empty when there is none), length, and where the value begins."""
+        try:
+            group, element = struct.unpack_from("<HH", self._data, position)
+            if not self._explicit or group == _ITEM[0]:
+                (length,) = struct.unpack_from("<L", self._data, position + 4)
+                vr, value_at = b"", position + 8
+            else:
+                vr = self._data[position + 4 : position + 6]
+                long = vr in _LONG_VRS
+                (length,) = struct.unpack_from("<L" if long else "<H", self._data, position + (8 if long else 6))
+                value_at = position + (12 if long else 8)
+        except struct.error as error:
+            raise InvalidInformation("the data set is cut off") from error
+        if value_at > limit or (vr and not (vr.isalpha() and vr.isupper())):
+            raise InvalidInformation("the data set is cut off, or none")
+        return (group, element), vr, length, value_at
+
+
+def _decode(data: bytes, transfer_syntax_uid: str) -> _Elements:
     if len(data) > BYTE_COUNT_MAX:
         raise TooMany(f"longer than {BYTE_COUNT_MAX} bytes")
-    try:
-        return read_dataset(
-            io.BytesIO(data), is_implicit_VR=transfer_syntax_uid != EXPLICIT_VR_LITTLE_ENDIAN, is_little_endian=True
-        )
-    except Exception as error:  # whatever pydicom meets in hostile bytes, endless nesting among it
-        raise InvalidInformation(f"not a data set ({type(error).__name__})") from error
+    explicit = transfer_syntax_uid == EXPLICIT_VR_LITTLE_ENDIAN
+    return _Reader(data, explicit=explicit).elements(0, len(data))[0]
 
 
-def _transaction_uid(dataset: Any) -> str:
+def _transaction_uid(dataset: _Elements) -> str:
     uid = _uid(dataset, _TRANSACTION_UID)
     if not valid_uid(uid):
         raise InvalidInformation("no Transaction UID, or one that breaks the rules for UIDs")
     return uid
 
 
-def _items(dataset: Any, tag: tuple[int, int]) -> list[tuple[Reference, int | None]]:
+def _items(dataset: _Elements, tag: tuple[int, int]) -> list[tuple[Reference, int | None]]:
     """References of a sequence, each with its failure reason."""
-    from pydicom.sequence import Sequence
-
-    try:
-        value = dataset[tag].value if tag in dataset else ()
-    except Exception as error:  # a sequence is decoded when it is asked for
-        raise InvalidInformation(f"a sequence is broken ({type(error).__name__})") from error
-    if not value:
-        return []
-    if not isinstance(value, Sequence):
+    items = dataset.get(tag, [])
+    if isinstance(items, bytes):
         raise InvalidInformation("what should be a sequence is none")
-    if len(value) > REFERENCE_COUNT_MAX:
-        raise TooMany(f"more than {REFERENCE_COUNT_MAX} references")
     found = []
-    for item in value:
+    for item in items:
         reference = Reference(_uid(item, _REFERENCED_SOP_CLASS_UID), _uid(item, _REFERENCED_SOP_INSTANCE_UID))
         if not (valid_uid(reference.sop_class_uid) and valid_uid(reference.sop_instance_uid)):
             raise InvalidInformation("a reference lacks a UID, or has one that breaks the rules for UIDs")
-        found.append((reference, _number(item, _FAILURE_REASON)))
+        reason = item.get(_FAILURE_REASON)
+        number = int.from_bytes(reason, "little") if isinstance(reason, bytes) and len(reason) == 2 else None
+        found.append((reference, number))
     return found
 
 
-def _raw(dataset: Any, tag: tuple[int, int]) -> bytes:
-    """The bytes of a value: converting it would make pydicom judge it, and warn of what we refuse ourselves."""
-    value = dataset.get_item(tag).value if tag in dataset else b""
-    return value if isinstance(value, bytes) else b""
-
-
-def _uid(dataset: Any, tag: tuple[int, int]) -> str:
-    return _raw(dataset, tag).decode("latin_1").rstrip("\0 ")
-
-
-def _number(dataset: Any, tag: tuple[int, int]) -> int | None:
-    value = _raw(dataset, tag)
-    return int.from_bytes(value, "little") if len(value) == 2 else None
+def _uid(dataset: _Elements, tag: tuple[int, int]) -> str:
+    value = dataset.get(tag, b"")
+    return value.decode("latin_1").rstrip("\0 ") if isinstance(value, bytes) else ""
