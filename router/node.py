@@ -28,6 +28,7 @@ from router.core.retry import RetryPolicy
 from router.core.rules import Plan, plan_for
 from router.deliver.address import address_of
 from router.deliver.commit import CommitStep, Committer
+from router.deliver.dicom import DicomDestination
 from router.deliver.notify import ReportStep, Requestors
 from router.deliver.step import DeliverStep
 from router.errors import ChildNotReady, ConfigError
@@ -47,6 +48,7 @@ from router.web.status import Status
 from router.work.analyst import ChildAnalyst
 from router.work.clock import SystemClock
 from router.work.janitor import Janitor
+from router.work.transcoder import ChildTranscoder
 from router.work.worker import Lane, OpenGate, Worker
 
 #: Images of one association often come faster than they are classified; more at once would only lengthen leases.
@@ -176,7 +178,7 @@ def build_node(settings: Settings) -> Node:
         steps: list[DeliverStep] = []
         targets: list[Any] = []
         for destination in settings.destinations.values():
-            target = _plugin("router.destinations", destination, node_ae_title=settings.node.ae_title)
+            target = _destination(destination, node_ae_title=settings.node.ae_title, spool=spool)
             policy = RetryPolicy(first_s=destination.retry_first_s, cap_s=destination.retry_cap_s)
             deliver = DeliverStep(
                 name=destination.name,
@@ -344,6 +346,13 @@ def child_argument(classifier: ClassifierSettings) -> str:
             "memory_byte_count_max": classifier.memory_byte_count_max,
         }
     )
+
+
+def _destination(table: DestinationSettings, *, node_ae_title: str, spool: FileSpool) -> Any:
+    more: dict[str, Any] = {"node_ae_title": node_ae_title}
+    if issubclass(registry.load("router.destinations", table.type), DicomDestination):
+        more["transcoder"] = ChildTranscoder(scratch=spool.scratch)
+    return _plugin("router.destinations", table, **more)
 
 
 def _plugin(group: str, table: ClassifierSettings | DestinationSettings, **more: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -332,6 +333,17 @@ class Delivered:
     """The destination has it; `note` says what it remarked (0xB000, 0xB006, 0xB007), in plain English."""
 
     note: str = ""
+
+
+class Transcoder(Protocol):
+    """Decodes what a destination does not take compressed, elsewhere than in this process."""
+
+    def uncompressed(self, delivery: Delivery) -> AbstractContextManager[Delivery]:
+        """The same SOP instance in explicit VR little endian, in a file that is gone when the context is left.
+
+        Raises UnreadablePixels, whose text says why it cannot be had; TransientError when there is no room for it now.
+        """
+        ...
 
 
 class Destination(Protocol):

@@ -99,6 +99,7 @@ class Association:
         self.address = address
         self.accepted: dict[Context, int] = {}
         """Context -> its ID, for those that the peer took as proposed."""
+        self.proposed = frozenset(contexts)
         self._message_id = 0
         self._sent_byte_count_max = _SENT_PDU_BYTE_COUNT_MAX
         try:

@@ -96,6 +96,10 @@ class FileSpool:
         """Frees the bytes; a file that is gone already is no error. Raises OSError, SpoolDamaged for a foreign key."""
         self._disk.unlink(self._place(spool_key))
 
+    def scratch(self) -> Path:
+        """Where a file may be made that nobody keeps: its maker removes it, or else our next start."""
+        return self._incoming / f"scratch-{secrets.token_hex(8)}"
+
     def free_byte_count(self) -> int:
         """Of the file system, as far as this user may fill it. Raises OSError."""
         stat = os.statvfs(self._root)
