@@ -49,6 +49,7 @@ def _tensors(architecture: str) -> Mapping[str, np.ndarray]:
                 part.running_mean.normal_(0, 0.2)
                 part.running_var.uniform_(0.5, 1.5)
         (module.conv1 if architecture == RESNET else module.features.conv0).weight.mul_(1 / 512)
+        (module.fc if architecture == RESNET else module.classifier).bias.normal_()
     tensors = {name: value.numpy() for name, value in module.state_dict().items()}
     from router.classify.torch_network import TorchNetwork
 
