@@ -19,6 +19,8 @@ from router.observe.log import emit
 
 #: A report that waits for deliveries is looked at again after a quarter of its age, within these bounds.
 _LOOK_FIRST_S, _LOOK_CAP_S = 1.0, 60.0
+#: A peer that hangs holds up the reports of others for so long.
+_CONNECT_TIMEOUT_S, _RESPONSE_TIMEOUT_S = 5.0, 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,12 @@ class Requestors:
         calling = request.called_ae_title
         if port is not None:
             return Address(
-                ae_title=request.calling_ae_title, host=request.peer_host, port=port, calling_ae_title=calling
+                ae_title=request.calling_ae_title,
+                host=request.peer_host,
+                port=port,
+                calling_ae_title=calling,
+                connect_timeout_s=_CONNECT_TIMEOUT_S,
+                response_timeout_s=_RESPONSE_TIMEOUT_S,
             )
         return None if known is None else replace(known, calling_ae_title=calling)
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from router.core.admission import Limits
 from router.core.commitment import CommitmentReport, CommitmentRequest, Reference
 from router.core.lifecycle import TaskState
+from router.dimse.command import Command
 from router.dimse.commitment import BYTE_COUNT_MAX, encode_report, encode_request
+from router.dimse.store import PeerIdentity, ServiceRequest
 from router.ledger.store import SqlLedger
 from router.receive.commitment import CommitmentDesk
 from router.receive.scp import StorageScp
@@ -148,7 +151,7 @@ def test_an_answer_names_what_was_asked(start: Start) -> None:
     assert (response[0x0100], response[0x1008]) == (us(0x8130), us(1))
 
 
-def test_a_request_that_is_too_long_is_refused_and_costs_no_memory_beyond_the_limit(start: Start) -> None:
+def test_a_request_that_is_too_long_is_refused_and_the_association_lives_on(start: Start) -> None:
     scp, ledger = start()
     with RawPeer(scp.port) as peer:
         peer.associated(*CONTEXTS)
@@ -159,6 +162,16 @@ def test_a_request_that_is_too_long_is_refused_and_costs_no_memory_beyond_the_li
         assert peer.status() == 0x0213
         assert alive(peer)
     assert ledger.queries.owed() == []
+
+
+def test_of_a_request_without_end_no_more_is_kept_than_the_limit() -> None:
+    peer = PeerIdentity(calling_ae_title="RAW", called_ae_title="ROUTER", host="127.0.0.1")
+    asked = Command(field=0x0130, message_id=1, has_data_set=True)
+    request = ServiceRequest(command=asked, transfer_syntax_uid=EXPLICIT, peer=peer)
+    sink = CommitmentDesk.open(cast(CommitmentDesk, None), request)
+    for _ in range(100):
+        sink.write(memoryview(bytes(2**16)))
+    assert len(sink._data) == BYTE_COUNT_MAX + 1
 
 
 def test_an_image_on_the_context_of_commitment_is_refused(start: Start) -> None:

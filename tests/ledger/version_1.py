@@ -12,6 +12,7 @@ from router.ledger.engine import open_engines
 #: A real file that pydicom ships; its spool key in that ledger is CT_KEY.
 CT_FILE = "CT_small.dcm"
 CT_KEY = f"{10:028x}"
+HELD_KEYS = tuple(f"{number:028x}" for number in range(10, 15))
 
 
 def make(url: str) -> None:
