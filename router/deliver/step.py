@@ -21,6 +21,7 @@ from router.core.instance import InstanceKind
 from router.core.ports import Clock, Delivered, Delivery, Destination, Ledger, Produced, ResultObject, Spool, Task
 from router.core.retry import RetryPolicy
 from router.deliver.breaker import Breaker, BreakerState
+from router.deliver.turns import Batch, SeriesTurns
 from router.dimse import status
 from router.errors import (
     AssociationBroke,
@@ -33,6 +34,7 @@ from router.errors import (
     PermanentError,
     RouterError,
     SpoolDamaged,
+    TransientError,
 )
 from router.faults import fault_point
 from router.observe.log import emit
@@ -42,6 +44,14 @@ from router.spool.results import spooled
 SUSPECT_ATTEMPTS = 5
 #: So many refusals for want of resources in a row, and the destination is left alone for a while.
 BUSY_RUN_MAX = 3
+
+
+class _OlderFirst(TransientError):
+    """Not tried: an older instance of its series went back to the queue."""
+
+
+#: What gives an instance back as if it had not been tried, to go before all that is younger.
+_BEFORE_OTHERS = (PeerUnreachable, AssociationRejected, _OlderFirst)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +101,9 @@ class DeliverStep:
         self._monotonic = monotonic
         self._changed = threading.Condition()
         self._breaker = Breaker(first_s=min(probe_first_s, probe_cap_s), cap_s=probe_cap_s)
+        self._turns = SeriesTurns()
+        self._claiming: int | None = None
+        """The worker that is between `enter` and `run`: one at a time, so that batches enter `turns` as they were claimed."""
         self._probe: int | None = None
         self._down_since: datetime | None = None
         self._reason = ""
@@ -108,7 +121,9 @@ class DeliverStep:
             interrupts = self._interrupts
             while True:
                 now = self._monotonic()
-                if self._breaker.may_try(now):
+                if self._claiming is None and self._breaker.may_try(now):
+                    self._claiming = threading.get_ident()
+                    self._turns.expect()
                     if self._breaker.state is BreakerState.PROBING:
                         self._probe = threading.get_ident()
                         return 1
@@ -126,6 +141,13 @@ class DeliverStep:
                 self._probe = None
                 self._breaker.unresolved(self._monotonic())
                 self._changed.notify_all()
+        self._end_claim()
+
+    def _end_claim(self) -> None:
+        with self._changed:
+            if self._claiming == threading.get_ident():
+                self._claiming = None
+                self._changed.notify_all()
 
     def interrupt(self) -> None:
         """Ends every `enter` that waits."""
@@ -141,21 +163,47 @@ class DeliverStep:
     # ---- core.ports.Step
 
     def run(self, tasks: Sequence[Task]) -> None:
-        """Sends all of them on as few associations as possible and settles each as soon as its answer is known."""
+        """Sends all of them on as few associations as possible and settles each as soon as its answer is known.
+
+        A series waits until what was claimed of it before is settled, whoever has that; the others go first then.
+        """
         fault_point("deliver.claimed")
+        failures: list[Exception] = []
+        batch = self._turns.enter([task.instance.series_instance_uid for task in tasks])
+        self._end_claim()
+        try:
+            rest = list(tasks)
+            while rest:
+                series = self._turns.wait(batch)
+                self._send([task for task in rest if task.instance.series_instance_uid in series], batch, failures)
+                self._turns.over(batch, series)
+                rest = [task for task in rest if task.instance.series_instance_uid not in series]
+        finally:
+            self._turns.leave(batch)
+        if failures:
+            raise failures[0]
+
+    def _send(self, tasks: Sequence[Task], batch: Batch, failures: list[Exception]) -> None:
         ready: list[Task] = []
         deliveries: list[Delivery] = []
-        failures: list[Exception] = []
 
         def settle(task: Task, outcome: Delivered | Exception) -> None:
+            series = task.instance.series_instance_uid
             try:
                 self._settle(task, outcome)
             except LeaseLost:
                 emit("task.lease_lost", level=logging.WARNING, task_id=task.task_id, kind=task.kind, target=task.target)
             except Exception as error:  # noqa: BLE001 - a destination must go on; raised again below
                 failures.append(error)
+            finally:
+                if isinstance(outcome, _BEFORE_OTHERS) and not isinstance(outcome, AssociationBroke):
+                    self._turns.gave_back(batch, series, task.task_id)
+                self._turns.settled(batch, series)
 
         for task in tasks:
+            if not self._turns.may_go(batch, task.instance.series_instance_uid, task.task_id):
+                settle(task, _OlderFirst(self.health().reason or "the destination did not answer"))
+                continue
             try:
                 delivery = Delivery(instance=task.instance, path=self._spool.path(task.instance.spool_key))
             except SpoolDamaged as error:
@@ -165,8 +213,6 @@ class DeliverStep:
                 deliveries.append(delivery)
         if deliveries:
             self._destination.send(deliveries, lambda index, outcome: settle(ready[index], outcome))
-        if failures:
-            raise failures[0]
 
     def _settle(self, task: Task, outcome: Delivered | Exception) -> None:
         match outcome:
@@ -175,13 +221,14 @@ class DeliverStep:
                 self._passed(task)
                 self._ledger.complete(task, note=outcome.note, commit=self._commit)
                 self._tell("deliver.done", task, note=outcome.note)
+            case _OlderFirst():
+                self._give_back(task, outcome)
             case AssociationBroke():
                 self._went_down(outcome, lengthens=False)
                 self._try_again(task, outcome, at_least_s=2 * self._breaker.cap_s if task.attempts > 1 else 0)
             case PeerUnreachable() | AssociationRejected():
-                # All of an outage get the same time, so that the queue keeps its order however often it is probed.
-                since = self._went_down(outcome)
-                self._ledger.release(task, at=since, reason=str(outcome))
+                self._went_down(outcome)
+                self._give_back(task, outcome)
             case PeerBusy():
                 self._refused_for_want_of_resources(outcome)
                 self._try_again(task, outcome)
@@ -224,6 +271,10 @@ class DeliverStep:
             self._spool.delete(instance.spool_key)
             raise
         self._tell("deliver.replaced", task, reason=_reason(refusal), instead=instance.sop_instance_uid)
+
+    def _give_back(self, task: Task, error: Exception) -> None:
+        # Due since it came, so that the queue keeps the order of receipt however many outages there are.
+        self._ledger.release(task, at=task.instance.received_at, reason=str(error))
 
     def _try_again(self, task: Task, error: Exception, *, at_least_s: float = 0) -> None:
         if self._suspect(task, error):
@@ -296,16 +347,14 @@ class DeliverStep:
         if news:
             emit("destination.up", destination=self.name)
 
-    def _went_down(self, error: Exception, *, lengthens: bool = True) -> datetime:
-        """Returns since when it has been down."""
+    def _went_down(self, error: Exception, *, lengthens: bool = True) -> None:
         with self._changed:
             news = self._breaker.failed(self._monotonic(), jitter=self._jitter(), lengthens=lengthens)
             self._reason = _reason(error)
-            since = self._down_since = self._down_since or self._clock.now()
+            self._down_since = self._down_since or self._clock.now()
             self._changed.notify_all()
         if news:
             emit("destination.down", level=logging.WARNING, destination=self.name, reason=_reason(error))
-        return since
 
 
 def _reason(error: Exception) -> str:

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -344,10 +345,10 @@ def test_a_ledger_that_does_not_answer_does_not_stop_the_sending_but_is_not_swal
     lane.accept("1.1", "1.2")
     real = lane.ledger.complete
 
-    def fails_once(task: Task, *, note: str = "") -> None:
+    def fails_once(task: Task, **more: Any) -> None:
         if task.instance.sop_instance_uid == "1.1":
             raise OSError("disk full")
-        real(task, note=note)
+        real(task, **more)
 
     monkeypatch.setattr(lane.ledger, "complete", fails_once)
     tasks = lane.claim()
