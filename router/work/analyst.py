@@ -232,7 +232,8 @@ class _Child:
         except ProtocolError as error:
             self.end()
             raise ChildDied(f"the classify child talked nonsense and was killed: {error}") from error
-        except ChildDied:
+        except BaseException:
+            # ChildDied, or no memory here: what it still says would be taken for the answer to the next question.
             self.end()
             raise
         finally:

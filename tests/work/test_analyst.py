@@ -109,6 +109,24 @@ def test_a_child_that_crashes_or_talks_nonsense_is_a_new_one_by_the_next_call(
     assert pid(ask(keeper)) != before
 
 
+def test_an_answer_that_could_not_be_taken_is_never_taken_for_the_next_images(
+    analyst: Callable[..., ChildAnalyst], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = analyst()
+    before = pid(ask(keeper))
+
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("router.work.analyst.fault_point", no_memory)  # asked, and the answer is not read
+        with pytest.raises(MemoryError):
+            keeper.analyse("cxr", instance("1.first"), Path("/spool/first"), ["sr"])
+    second = ask(keeper, "1.second")
+    assert "/spool/first" not in second.reason, "that would be another patient's report"
+    assert pid(second) != before
+
+
 @pytest.mark.parametrize(
     "behaviour",
     [
