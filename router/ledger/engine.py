@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from router.errors import ConfigError
+from router.ledger.mounts import network_file_system
 
 #: Another process of ours (an operator's command) may hold the write lock this long.
 BUSY_TIMEOUT_S = 30
@@ -65,6 +66,13 @@ def _sqlite(url: URL) -> Engines:
     if sqlite3.sqlite_version_info < SQLITE_VERSION_MIN:
         raise ConfigError([f"ledger.url: SQLite {sqlite3.sqlite_version} is too old; 3.35 or newer is needed"])
     path = Path(url.database)
+    if system := network_file_system(path):
+        raise ConfigError(
+            [
+                f"ledger.url: {path} lies on a network file system ({system}), where SQLite loses data:"
+                " put it on a disk of this machine, or use postgresql://HOST/NAME"
+            ]
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
