@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
@@ -79,6 +80,11 @@ class SqlLedger:
 
         def work(tx: Transaction) -> Receipt:
             entry = enter(tx, instance, root_id=None, rules=plan.rules, notes=plan.notes)
+            if entry.receipt is Receipt.DUPLICATE and _has_failed(tx, entry.instance_id):
+                # Perhaps because its file is damaged: these bytes are known to be good, and whoever sent them was told
+                # to. The old file is nobody's now, and goes with the orphans, when no worker reads it any more.
+                _set_instances(tx, [entry.instance_id], spool_key=instance.spool_key)
+                entry = replace(entry, receipt=Receipt.NEW, again=True, mended=True)
             came_from = f"from {instance.calling_ae_title or '?'} at {instance.peer_host or '?'}"
             record(tx, entry, _RECEIVED[entry.receipt, entry.again], detail=came_from)
             if entry.receipt is Receipt.DUPLICATE:
@@ -330,6 +336,13 @@ def _keep_outcome(tx: Transaction, instance_id: int, classifier: str, value: Out
     if not tx.connection.execute(update(outcome).where(here).values(**values)).rowcount:
         tx.connection.execute(insert(outcome).values(instance_id=instance_id, classifier=classifier, **values))
     return "not_analysed" if not_analysed else "analysed"
+
+
+def _has_failed(tx: Transaction, instance_id: int) -> bool:
+    """True when something that needs its bytes has failed for good."""
+    needs_bytes = task.c.kind.in_([TaskKind.DELIVER.value, TaskKind.CLASSIFY.value])
+    failed = and_(task.c.instance_id == instance_id, needs_bytes, is_state(task.c.state, TaskState.FAILED))
+    return tx.connection.execute(select(task.c.task_id).where(failed).limit(1)).first() is not None
 
 
 def _set_instances(tx: Transaction, instance_ids: Sequence[int], **values: Any) -> None:

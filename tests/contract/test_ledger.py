@@ -538,6 +538,22 @@ def test_bytes_that_went_missing_are_an_alarm_until_they_come_again(ledger: SqlL
     assert task.instance.spool_key == again.spool_key, "and what failed for want of them is tried again"
 
 
+@pytest.mark.parametrize("kind", [TaskKind.DELIVER, TaskKind.CLASSIFY])
+def test_what_failed_is_tried_again_with_the_bytes_that_came_again(ledger: SqlLedger, kind: TaskKind) -> None:
+    """Its file may be damaged, and «send it again from its source» is the remedy: the new copy must not be thrown away."""
+    first = instance()
+    ledger.accept(first, plan(classify=("cxr",)))
+    target = "pacs" if kind is TaskKind.DELIVER else "cxr"
+    (task,) = ledger.claim(kind, target, lease_s=60, limit=9)
+    ledger.defer(task, error="spool file is not what was received: its SHA-256 differs", at=None)
+    again = instance()
+    assert ledger.accept(again, plan()) is Receipt.NEW, "the caller must keep these bytes"
+    (task,) = ledger.claim(kind, target, lease_s=60, limit=9)
+    assert task.instance.spool_key == again.spool_key
+    assert ledger.queries.unheld([first.spool_key, again.spool_key]) == {first.spool_key}
+    assert ledger.accept(instance(), plan()) is Receipt.DUPLICATE, "nothing has failed any more"
+
+
 def test_lanes_say_how_much_is_owed_and_since_when(ledger: SqlLedger, clock: FakeClock) -> None:
     ledger.accept(instance("1.1"), plan(deliver=("a", "b")))
     clock.forward(10)
