@@ -7,6 +7,7 @@ pages that it could not write, so that a second fsync would succeed and mean not
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -54,7 +55,8 @@ class DurableFile:
     Every method but `discard` may raise OSError; after that only `discard` does anything, and it has been called already.
     """
 
-    def __init__(self, *, temporary: Path, final: Path, disk: Disk) -> None:
+    def __init__(self, *, temporary: Path, final: Path | Callable[[], Path], disk: Disk) -> None:
+        """`final`: its name, or what gives it one in `commit`."""
         self._temporary = temporary
         self._final = final
         self._disk = disk
@@ -98,17 +100,18 @@ class DurableFile:
             fault_point("spool.file_synced")
             self._fd = None  # whatever close says, the descriptor is gone
             self._disk.close(fd)
-            self._disk.rename(self._temporary, self._final)
+            final = self._final() if callable(self._final) else self._final
+            self._disk.rename(self._temporary, final)
             fault_point("spool.renamed")
         except OSError:
             self.discard()
             raise
         try:
-            self._disk.sync_folder(self._final.parent)
+            self._disk.sync_folder(final.parent)
             fault_point("spool.folder_synced")
         except OSError:
             with suppress(OSError):
-                self._disk.unlink(self._final)
+                self._disk.unlink(final)
             raise
 
     def discard(self) -> None:

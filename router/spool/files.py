@@ -24,9 +24,13 @@ _KEY = re.compile(r"[0-9a-f]{28}")
 class FileSpoolWriter:
     """See core.ports.SpoolWriter."""
 
-    def __init__(self, *, key: str, file: DurableFile) -> None:
-        self._key = key
-        self._file = file
+    def __init__(
+        self, *, temporary: Path, new_key: Callable[[], str], place: Callable[[str], Path], disk: Disk
+    ) -> None:
+        self._new_key = new_key
+        self._place = place
+        self._key = ""
+        self._file = DurableFile(temporary=temporary, final=self._final, disk=disk)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Appends. Raises OSError."""
@@ -45,6 +49,11 @@ class FileSpoolWriter:
         """Removes every trace of what is not committed; may be called twice."""
         self._file.discard()
 
+    def _final(self) -> Path:
+        # Only now: its age tells the janitor how long its row may still be on the way, and to receive it may take hours.
+        self._key = self._new_key()
+        return self._place(self._key)
+
 
 class FileSpool:
     """See core.ports.Spool. Holds a lock on its folder until `close`.
@@ -52,12 +61,14 @@ class FileSpool:
     Raises ConfigError when the folder cannot be used or another node uses it.
     """
 
-    def __init__(self, path: Path, *, disk: Disk | None = None, now_s: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, *, disk: Disk | None = None, now_s: Callable[[], float] | None = None) -> None:
         self._incoming = path / "incoming"
         self._objects = path / "objects"
         self._root = path
         self._disk = disk or Disk()
-        self._now_s = now_s
+        # Setting the clock must not make a file old whose row is on its way: its age is what has passed here.
+        started_s = time.time() - time.monotonic()
+        self._now_s = now_s or (lambda: started_s + time.monotonic())
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock_fd: int | None = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
@@ -75,9 +86,9 @@ class FileSpool:
 
     def writer(self) -> FileSpoolWriter:
         """A new instance on its way to the disk. Raises OSError."""
-        key = f"{int(self._now_s() * 1000) & (2**48 - 1):012x}{secrets.token_hex(8)}"
-        file = DurableFile(temporary=self._incoming / key, final=self._place(key), disk=self._disk)
-        return FileSpoolWriter(key=key, file=file)
+        return FileSpoolWriter(
+            temporary=self._incoming / secrets.token_hex(14), new_key=self._new_key, place=self._place, disk=self._disk
+        )
 
     def put(self, data: bytes) -> str:
         """The key of a whole DICOM file, once it is durable. Raises OSError."""
@@ -119,6 +130,9 @@ class FileSpool:
         fd, self._lock_fd = self._lock_fd, None
         if fd is not None:
             os.close(fd)
+
+    def _new_key(self) -> str:
+        return f"{int(self._now_s() * 1000) & (2**48 - 1):012x}{secrets.token_hex(8)}"
 
     def _place(self, key: str) -> Path:
         if not _KEY.fullmatch(key):

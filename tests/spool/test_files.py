@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,27 @@ def test_a_folder_that_cannot_be_used_is_a_configuration_error(tmp_path: Path) -
 
 def test_free_bytes_are_those_of_the_file_system(spool: FileSpool) -> None:
     assert spool.free_byte_count() > 0
+
+
+def test_a_file_that_was_long_on_its_way_is_young_when_it_is_durable(tmp_path: Path) -> None:
+    """Its row is not committed yet: by the age of its key it would be taken for an orphan, and removed."""
+    now = [time.time() - 2 * 3600]
+    spool = FileSpool(tmp_path, now_s=lambda: now[0])
+    writer = spool.writer()
+    now[0] = time.time()
+    key = writer.commit()
+    ((found, age_s),) = spool.keys()
+    assert found == key
+    assert age_s < 3600
+    spool.close()
+
+
+def test_setting_the_clock_forward_makes_no_file_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = FileSpool(tmp_path)
+    key = spool.put(b"its row is not committed yet")
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 86400)
+    ((found, age_s),) = spool.keys()
+    assert found == key
+    assert age_s < 3600
+    spool.close()
