@@ -38,7 +38,7 @@ def make_native(ds: Dataset, syntax: str, passing: IO[bytes]) -> None:
     """Replaces encapsulated Pixel Data, in icons too, by what it decodes to; every other element keeps its bytes.
 
     `passing` is an empty file in which the pixels lie from now on. SOP Instance UID, Image Type and the attributes of
-    lossy compression stay: nothing is derived, the image is the same in another encoding (PS3.3 C.12.1.1.6 and
+    lossy compression stay: no pixel changes that anybody looks at, so nothing is derived (PS3.3 C.7.6.1.1.2 and
     C.7.6.1.1.5). Photometric Interpretation and Planar Configuration, always by pixel, say what the native pixels are.
 
     Raises UnreadablePixels, whose text says why; MemoryError; OSError of the file.

@@ -280,6 +280,29 @@ def test_what_cannot_be_decoded_says_why(tmp_path: Path, change: dict[str, objec
         transcode(path, tmp_path / "out.dcm")
 
 
+@pytest.mark.parametrize("name", ["SC_rgb_small_odd_jpeg.dcm", "JPEG2000.dcm", "MR_small_jpeg_ls_lossless.dcm"])
+def test_what_is_cut_off_is_not_filled_with_grey(tmp_path: Path, name: str) -> None:
+    half = cut_off(pydicom_file(name), tmp_path)
+    with pytest.raises(UnreadablePixels, match="cut off"):
+        transcode(half.path, tmp_path / "out.dcm")
+
+
+def test_the_mark_of_adobe_changes_no_colour(tmp_path: Path) -> None:
+    """libjpeg converts to RGB by itself when it sees that marker; converting once more would turn red to green."""
+    plain = pydicom_file("SC_rgb_jpeg_dcmtk.dcm")
+    ds = read(plain)
+    frame = next(pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=1))
+    adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x01"
+    ds.PixelData = encapsulate([frame[:2] + adobe + frame[2:]])
+    ds["PixelData"].is_undefined_length = True
+    ds.save_as(tmp_path / "adobe.dcm")
+    transcode(plain, tmp_path / "one.dcm")
+    transcode(tmp_path / "adobe.dcm", tmp_path / "two.dcm")
+    one, two = read(tmp_path / "one.dcm"), read(tmp_path / "two.dcm")
+    assert two.PhotometricInterpretation == "RGB"
+    assert np.abs(one.pixel_array.astype(int) - two.pixel_array).max() <= 2, "two ways to round"
+
+
 def test_video_is_not_decoded(tmp_path: Path) -> None:
     path = made(tmp_path, "1.2.840.10008.1.2.4.102", [b"\0" * 8], **YBR)
     with pytest.raises(UnreadablePixels, match="no decoder here for MPEG-4"):
