@@ -9,6 +9,7 @@ import fcntl
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -99,7 +100,13 @@ class FileSpool:
     def path(self, spool_key: str) -> Path:
         """Of a DICOM file. Raises SpoolDamaged for a key that is not ours or a file that is gone."""
         place = self._place(spool_key)
-        if not place.is_file():
+        try:
+            there = stat.S_ISREG(place.stat().st_mode)
+        except FileNotFoundError:
+            there = False
+        except OSError as error:
+            raise SpoolDamaged(f"spool file {spool_key} cannot be read: {error.strerror}") from error
+        if not there:
             raise SpoolDamaged(f"spool file {spool_key} is gone")
         return place
 
@@ -113,8 +120,8 @@ class FileSpool:
 
     def free_byte_count(self) -> int:
         """Of the file system, as far as this user may fill it. Raises OSError."""
-        stat = os.statvfs(self._root)
-        return stat.f_bavail * stat.f_frsize
+        free = os.statvfs(self._root)
+        return free.f_bavail * free.f_frsize
 
     def keys(self) -> Iterator[tuple[str, float]]:
         """Every key and its age in seconds, oldest first within a folder; for the janitor, which looks for orphans."""

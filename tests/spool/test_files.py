@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import time
@@ -136,3 +137,15 @@ def test_setting_the_clock_forward_makes_no_file_old(tmp_path: Path, monkeypatch
     assert found == key
     assert age_s < 3600
     spool.close()
+
+
+def test_a_file_that_the_disk_cannot_even_look_at_is_damaged(spool: FileSpool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any other error would take the other deliveries of its batch along."""
+    key = spool.put(b"bytes")
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "stat", broken)
+    with pytest.raises(SpoolDamaged, match="Input/output error"):
+        spool.path(key)
