@@ -208,7 +208,9 @@ class DicomDestination:
                     data_set=data_set,
                 )
                 fault_point("deliver.answered")
-        except SpoolDamaged as error:
+        except PeerUnreachable:
+            raise
+        except (SpoolDamaged, TransientError) as error:
             return error
         return outcome_of(response, peer=self._address.ae_title)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from router.core.admission import valid_uid
 from router.core.ports import Delivered, Delivery
 from router.deliver.intact import intact
-from router.errors import PeerRefused, PeerUnreachable, SpoolDamaged
+from router.errors import PeerRefused, PeerUnreachable, SpoolDamaged, TransientError
 from router.settings import FilePath, Table
 from router.spool.durable import Disk, DurableFile
 
@@ -36,7 +36,7 @@ class FolderDestination:
         for index, delivery in enumerate(deliveries):
             try:
                 outcome: Delivered | Exception = self._write(delivery)
-            except (SpoolDamaged, PeerRefused) as error:
+            except (SpoolDamaged, PeerRefused, TransientError) as error:
                 outcome = error
             except OSError as error:
                 for rest in range(index, len(deliveries)):

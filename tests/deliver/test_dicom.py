@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -22,6 +24,7 @@ from router.errors import (
     PeerBusy,
     PeerRefused,
     PeerUnreachable,
+    TransientError,
 )
 from tests import peers
 from tests.deliver.made import (
@@ -83,6 +86,23 @@ def test_the_peers_own_words_are_kept_apart_from_what_is_logged(scp: ScriptedScp
     assert isinstance(outcome, PeerRefused)
     assert "Doe" not in str(outcome)
     assert outcome.__notes__ == ["its comment: PatientName Doe^John"]
+
+
+def test_a_file_that_cannot_be_opened_for_want_of_descriptors_is_not_damaged(
+    scp: ScriptedScp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = drawn(tmp_path, "1.2.3.1"), drawn(tmp_path, "1.2.3.2")
+    really_open = Path.open
+
+    def out_of_descriptors(path: Path, *arguments: Any) -> Any:
+        if path == one.path:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return really_open(path, *arguments)
+
+    monkeypatch.setattr(Path, "open", out_of_descriptors)
+    first, second = send(dicom_destination(scp.port, keep_open_s=0), [one, two])
+    assert type(first) is TransientError, "it is tried again; nobody is woken for it"
+    assert second == Delivered()
 
 
 def test_a_class_and_syntax_that_the_peer_does_not_take_are_named(scp: ScriptedScp, tmp_path: Path) -> None:
