@@ -5,6 +5,7 @@ A wake-up that gets lost costs one timeout, never work: sleepers always look int
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 import uuid
@@ -90,7 +91,10 @@ class FileWatch:
             connection: Any = raw.driver_connection
             seen = None
             while not self._closed.wait(LOOK_S):
-                version = connection.execute("PRAGMA data_version").fetchone()[0]
+                try:
+                    version = connection.execute("PRAGMA data_version").fetchone()[0]
+                except sqlite3.Error:
+                    continue  # a disk error of the moment must not end the watch for good
                 if version != seen:
                     seen = version
                     self._bell.ring_everybody()

@@ -15,6 +15,7 @@ from router.ledger import migrations
 from router.ledger.moves import after, sources
 from router.ledger.schema import METADATA
 from router.ledger.store import SqlLedger
+from router.ledger.wake import Bell, FileWatch
 from tests.ledger.made import instance, plan
 
 
@@ -186,3 +187,32 @@ def test_claims_read_by_indexes_that_hold_no_history(tmp_path: Path) -> None:
         assert f"INDEX {index}" in text, text
     whole = [line for line in plans if line.startswith("SCAN task")]
     assert whole == ["SCAN task USING INDEX task_failed", "SCAN task USING INDEX task_owed"], text
+
+
+def test_a_look_that_fails_does_not_end_the_watch_for_other_processes_writes(tmp_path: Path) -> None:
+    looks: list[str] = []
+
+    class Connection:
+        def execute(self, statement: str) -> Connection:
+            looks.append(statement)
+            if len(looks) < 3:
+                raise sqlite3.OperationalError("disk I/O error")
+            return self
+
+        def fetchone(self) -> tuple[int]:
+            return (len(looks),)
+
+    class Raw:
+        driver_connection = Connection()
+
+        def close(self) -> None: ...
+
+    class Engine:
+        def raw_connection(self) -> Raw:
+            return Raw()
+
+    bell = Bell()
+    heard = bell.heard((TaskKind.DELIVER, "pacs"))
+    watch = FileWatch(Engine(), bell)  # type: ignore[arg-type]
+    assert bell.sleep((TaskKind.DELIVER, "pacs"), heard, 20)
+    watch.close()
