@@ -59,9 +59,10 @@ def kills(folder: Path, rounds: int, chance: random.Random) -> Tally:
         for name, some in (
             ("other", OTHER_POINTS),
             ("classify", CLASSIFY_POINTS),
-            ("free", (*FREE_POINTS, *OTHER_POINTS)),
         )
     }
+    # To be reached at the start after a round in which something was delivered.
+    points["free"] = (name for free in itertools.cycle(FREE_POINTS) for name in (next(points["other"]), free))
     kinds = itertools.cycle(("recorder", "classify", "storescp", "recorder", "free", "orthanc"))
     while total.rounds < rounds:
         kind = next(kinds)

@@ -28,14 +28,19 @@ class Trio:
 
 
 @contextlib.contextmanager
-def trio(folder: Path, *, names: str = '"healthy", "slow", "blackhole"') -> Iterator[Trio]:
+def trio(
+    folder: Path, *, names: str = '"healthy", "slow", "blackhole"', healthy_is_there: bool = True
+) -> Iterator[Trio]:
     """A node that runs and delivers everything to `names`."""
     with contextlib.ExitStack() as stack:
-        healthy, slow = stack.enter_context(Recorder()), stack.enter_context(Recorder(delay_s=SLOW_S))
+        healthy, slow = Recorder(), stack.enter_context(Recorder(delay_s=SLOW_S))
+        stack.callback(healthy.stop)
+        if healthy_is_there:
+            healthy.start()
         silent = BlackHole()
         stack.callback(silent.close)
         tables = (
-            healthy.table("healthy"),
+            healthy.table("healthy", probe_cap_s=1),
             slow.table("slow", associations_max=1),
             silent.table("blackhole", response_timeout_s=3.0, probe_cap_s=2.0),
         )
@@ -45,10 +50,11 @@ def trio(folder: Path, *, names: str = '"healthy", "slow", "blackhole"') -> Iter
 
 
 def _rate(folder: Path, names: str, count: int) -> float:
-    """Instances a second at the healthy destination, from the first to the last."""
+    """Instances a second at the healthy destination, from the first to the last, of a queue that is full: it comes late."""
     images = make(folder / "sent", count)
-    with trio(folder, names=names) as found:
+    with trio(folder, names=names, healthy_is_there=False) as found:
         senders.own(found.node.port, images)
+        found.healthy.start()
         wait_until(lambda: found.healthy.count() >= count, 120, "the healthy destination has everything")
         arrivals = sorted(arrival.at_s for arrival in found.healthy.arrivals)
     return (count - 1) / (arrivals[-1] - arrivals[0])
