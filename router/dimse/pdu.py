@@ -161,12 +161,12 @@ def encode_data_set(context_id: int, data_set: bytes, *, pdu_byte_count_max: int
 def _fragments(context_id: int, data: bytes, *, control: int, pdu_byte_count_max: int) -> bytes:
     # Even: dcmtk, for one, does not take fragments of an odd length.
     step = max(2, (pdu_byte_count_max - 6) & ~1) if pdu_byte_count_max else max(2, len(data))
-    out = b""
+    out = bytearray()  # not bytes: for a peer that takes 8 bytes a PDU, each += would copy all of it
     for start in range(0, len(data), step):
         part = data[start : start + step]
         flags = control | 2 if start + step >= len(data) else control
         out += HEADER.pack(P_DATA_TF, len(part) + 6) + _PDV.pack(len(part) + 2, context_id, flags) + part
-    return out
+    return bytes(out)
 
 
 def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
