@@ -76,9 +76,9 @@ class SeriesTurns:
                 later.not_beyond[series] = min(task_id, later.not_beyond.get(series, task_id))
 
     def may_go(self, batch: Batch, series: str, task_id: int) -> bool:
-        """False when an older instance of the series has gone back to the queue."""
+        """False when an older instance of the series has gone back to the queue; that one itself may go."""
         with self._changed:
-            return task_id < batch.not_beyond.get(series, task_id + 1)
+            return task_id <= batch.not_beyond.get(series, task_id)
 
     def leave(self, batch: Batch) -> None:
         """Nothing is in the batch's hand any more. May be called twice."""
