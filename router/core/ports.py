@@ -70,7 +70,10 @@ class Receipt(StrEnum):
 
     NEW = "new"
     DUPLICATE = "duplicate"
-    """Same SOP Instance UID, same bytes: nothing new is owed, and the caller removes its copy of the bytes."""
+    """Same SOP Instance UID, same bytes: nothing new is owed, and the caller removes its copy of the bytes.
+
+    Unless something failed of it or its bytes are gone: then the new copy takes over (NEW), and what failed is tried again.
+    """
     CONFLICT = "conflict"
     """Same SOP Instance UID, other bytes: kept apart, delivered as the rules say, shown."""
 

@@ -212,6 +212,9 @@ class DicomDestination:
             raise
         except (SpoolDamaged, TransientError) as error:
             return error
+        except OSError as error:  # of the file: half a data set is on the wire, so the association has to end
+            told = error.strerror or type(error).__name__
+            raise PeerUnreachable(f"the spooled file could not be read to its end ({told})") from error
         return outcome_of(response, peer=self._address.ae_title)
 
     def _wanted(self, delivery: Delivery) -> tuple[Context, ...]:

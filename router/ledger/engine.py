@@ -116,7 +116,12 @@ def _postgresql(url: URL) -> Engines:
         ) from error
     url = url.set(drivername="postgresql+psycopg")
     options = "-c synchronous_commit=on -c idle_in_transaction_session_timeout=60000"
-    arguments: dict[str, Any] = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10, "options": options}}
+    # A server that vanishes without a word must not hold the one writer, and with it every C-STORE, for the kernel's hours.
+    alive = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30000}
+    arguments: dict[str, Any] = {
+        "pool_pre_ping": True,
+        "connect_args": {"connect_timeout": 10, "options": options, **alive},
+    }
     return Engines(
         url=url,
         write=create_engine(url, pool_size=1, max_overflow=1, **arguments),

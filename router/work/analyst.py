@@ -64,6 +64,8 @@ class ChildAnalyst:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._child: _Child | None = None
+        self._starting: _Child | None = None
+        self._closing = False
         self._start_failures = 0
         self._no_start_before = 0.0
         self._start_problem = ""
@@ -102,6 +104,8 @@ class ChildAnalyst:
                 return child.ask(encode_request(request), time_limit_s=self._time_limit_s)
             except ChildDied as error:
                 self._child = None
+                if self._closing:
+                    raise ChildNotReady("the node is stopping") from error
                 emit(
                     "classify.child_died",
                     level=logging.ERROR,
@@ -112,9 +116,16 @@ class ChildAnalyst:
                 raise
 
     def close(self) -> None:
-        """Ends the child, after the image that it is at."""
-        with self._lock:
-            child, self._child = self._child, None
+        """Ends the child. An image that it is at gets a moment; then it is killed, and nobody is to blame: ChildNotReady."""
+        self._closing = True
+        busy = not self._lock.acquire(timeout=_CLOSE_LIMIT_S)
+        at_work = self._child or self._starting
+        if busy:
+            if at_work is not None:
+                at_work.kill()
+            self._lock.acquire()
+        child, self._child = self._child, None
+        self._lock.release()
         if child is not None:
             child.close()
 
@@ -130,7 +141,7 @@ class ChildAnalyst:
                 f"{self._start_problem}; it is started again in {self._no_start_before - now:.0f} s at the earliest"
             )
         try:
-            child = _Child(self._command, self._arguments)
+            child = self._starting = _Child(self._command, self._arguments)
             child.greet(self._start_limit_s)
         except ChildDied as error:
             pause_s = min(START_PAUSE_CAP_S, START_FIRST_PAUSE_S * 2.0 ** min(self._start_failures, 16))
@@ -140,7 +151,7 @@ class ChildAnalyst:
             emit("classify.child_died", level=logging.ERROR, reason=str(error))
             raise ChildNotReady(str(error)) from error
         self._start_failures = 0
-        self._child = child
+        self._child, self._starting = child, None
         emit("classify.child_started", pid=child.pid)
         return child
 
@@ -199,6 +210,10 @@ class _Child:
         """Lets it end by itself, then sees that it has."""
         self._hang_up()
         self._linger()
+        self._kill()
+
+    def kill(self) -> None:
+        """SIGKILL, also from another thread than the one that talks with it."""
         self._kill()
 
     def end(self) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -103,6 +105,22 @@ def test_a_file_that_cannot_be_opened_for_want_of_descriptors_is_not_damaged(
     first, second = send(dicom_destination(scp.port, keep_open_s=0), [one, two])
     assert type(first) is TransientError, "it is tried again; nobody is woken for it"
     assert second == Delivered()
+
+
+def test_a_disk_error_while_a_data_set_is_on_the_wire_ends_the_association_and_settles_everybody(
+    scp: ScriptedScp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(io.BytesIO):
+        def read(self, *_: Any) -> bytes:
+            raise OSError(errno.EIO, "Input/output error")
+
+    one, two = drawn(tmp_path, "1.2.3.1"), drawn(tmp_path, "1.2.3.2")
+    with monkeypatch.context() as patched:
+        patched.setattr("router.deliver.dicom.intact", lambda _: contextlib.nullcontext(Broken()))
+        first, second = send(dicom_destination(scp.port, keep_open_s=0), [one, two])
+    assert isinstance(first, PeerUnreachable)
+    assert isinstance(second, PeerUnreachable)
+    assert "could not be read to its end (Input/output error)" in str(first)
 
 
 def test_a_class_and_syntax_that_the_peer_does_not_take_are_named(scp: ScriptedScp, tmp_path: Path) -> None:

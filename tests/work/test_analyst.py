@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -151,6 +152,31 @@ def test_a_child_that_hangs_at_whichever_byte_is_killed_in_time(
     wait_until(lambda: not _of_group(before), what="its whole group is gone")
     keeper._time_limit_s = 20
     assert pid(ask(keeper)) != before
+
+
+@pytest.mark.parametrize("where", ["at an image", "at its start"])
+def test_closing_waits_for_no_child_that_hangs_and_blames_no_image(
+    analyst: Callable[..., ChildAnalyst], where: str
+) -> None:
+    if where == "at an image":
+        keeper = analyst("time.sleep(1000)", time_limit_s=600)
+        keeper.start()
+    else:
+        keeper = analyst(greeting="time.sleep(1000)", start_limit_s=600)
+    caught: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            ask(keeper)
+        except ChildNotReady as error:
+            caught.append(error)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    wait_until(keeper._lock.locked, what="the child is asked")
+    keeper.close()
+    worker.join(30)
+    assert len(caught) == 1
 
 
 def _of_group(number: int) -> list[str]:
