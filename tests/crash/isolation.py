@@ -60,7 +60,7 @@ def _rate(folder: Path, names: str, count: int) -> float:
     return (count - 1) / (arrivals[-1] - arrivals[0])
 
 
-def isolation_report(folder: Path, *, count: int = 300, repeats: int = 3) -> str:
+def isolation_report(folder: Path, *, count: int = 600, repeats: int = 5) -> str:
     """Rates alone and beside the others, in turns; the medians and how they compare."""
     alone, beside = [], []
     for turn in range(repeats):
