@@ -76,12 +76,18 @@ def wait_until(condition: Callable[[], T], deadline_s: float = 15.0, what: str =
 _given: set[int] = set()
 
 
+def _ports_of_this_process() -> range:
+    """A share of its own for each of pytest's processes (pytest-xdist: gw0, gw1, …), so that none takes another's port."""
+    share = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 8
+    return range(15000 + 2000 * share, 17000 + 2000 * share)
+
+
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens on, never the same twice in one run.
 
     Below the range from which the system takes ports of outgoing connections, so that none of those can take it first.
     """
-    for port in random.sample(range(15000, 32000), 500):
+    for port in random.sample(_ports_of_this_process(), 500):
         if port in _given:
             continue
         with socket.socket() as probe:
