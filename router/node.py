@@ -84,13 +84,19 @@ class Node:
         emit("node.ready", port=self.scp.port, web_port=self.web.port)
 
     def warm_up(self) -> None:
-        """Starts the classify children now, so that the first image need not wait for them.
+        """Starts the classify children now, so that the first image need not wait for them; returns at once.
 
-        From the main thread: Linux ends a child when the thread that started it ends (see `router.child`).
+        By a thread that stays: Linux ends a child when the thread that started it ends (see `router.child`). Not by the
+        main thread: on a busy machine a child needs long, and SIGTERM must not wait for it.
         """
-        for analyst in self.analysts:
-            with contextlib.suppress(ChildNotReady):  # logged where it happened; the worker tries again
-                analyst.start()
+
+        def start() -> None:
+            for analyst in self.analysts:
+                with contextlib.suppress(ChildNotReady):  # logged where it happened; the worker tries again
+                    analyst.start()
+            threading.Event().wait()
+
+        threading.Thread(target=start, name="warm-up", daemon=True).start()
 
     def drain(self) -> None:
         """No new associations; what is in hand is finished, as far as node.drain_timeout_s allows."""
