@@ -18,7 +18,7 @@ from router.core.ports import Delivered, Delivery, Destination
 from router.deliver.dicom import DicomDestination
 from router.spool.part10 import file_head
 from tests.ledger.made import START
-from tests.peers import HOST, free_port
+from tests.peers import HOST, free_port, wait_until
 from tests.samples import dataset_bytes
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -136,6 +136,8 @@ class ScriptedScp:
         """Ends its associations too. May be called twice."""
         if not self._stopped:
             self._stopped = True
+            # pynetdicom's state machine raises in its thread when it is to abort what it has just rejected (Evt15 in Sta13).
+            wait_until(lambda: not any(one.is_rejected for one in self._ae.active_associations), 10)
             self._ae.shutdown()
 
 

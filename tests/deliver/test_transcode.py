@@ -118,7 +118,7 @@ def test_storescp_that_takes_nothing_compressed_gets_the_same_pixels(
         outcomes = send(there, batch)
         there.close()
         received = peer.received()
-    assert len({d.instance.transfer_syntax_uid for d in batch}) >= 7
+    assert len({d.instance.transfer_syntax_uid for d in batch}) >= 6  # without the shared set
     assert [path.read_bytes() for path in files] == before, "the spooled original stays as it is"
     for path, sent, outcome in zip(files, batch, outcomes, strict=True):
         assert isinstance(outcome, Delivered), (path.name, outcome)
