@@ -406,6 +406,7 @@ def _status_reader(
             version=__version__,
             started_at=started_at,
             instances={kind.value: count for kind, count in ledger.queries.instance_counts().items()},
+            conflict_count=ledger.queries.conflict_count(),
             outcomes=ledger.queries.outcome_counts(),
             lanes=lanes,
             classifiers={name: any(analyst.ready for analyst in of_one) for name, of_one in analysts.items()},

@@ -14,6 +14,7 @@ METRICS: dict[str, str] = {
     "router_ready": "1 when /health/ready says so, else 0",
     "router_classifier_ready": "1 while a classifier's process is ready, by classifier; originals never wait for it",
     "router_instances": "SOP instances in the ledger, by kind",
+    "router_conflicts": "instances that came with another one's SOP Instance UID and other bytes; `router trace UID` shows both",
     "router_outcomes": "images looked at by a classifier, by outcome: analysed, or the code of the reason why not",
     "router_tasks": "tasks in the ledger, by kind, target and state",
     "router_oldest_task_age_seconds": "age of the oldest task that is still owed, by kind and target; 0 when none is",
@@ -35,6 +36,7 @@ class StatusCollector(Collector):
         instances = self._family("router_instances", ["kind"])
         for kind, count in status.instances.items():
             instances.add_metric([kind], count)
+        yield GaugeMetricFamily("router_conflicts", METRICS["router_conflicts"], value=float(status.conflict_count))
         outcomes = self._family("router_outcomes", ["outcome"])
         for outcome, count in status.outcomes.items():
             outcomes.add_metric([outcome], count)

@@ -30,6 +30,8 @@ class Status:
     started_at: str
     instances: dict[str, int]
     """Instance kind -> number of instances in the ledger."""
+    conflict_count: int
+    """Instances that came with another one's SOP Instance UID and other bytes: kept apart, delivered, for people to look at."""
     outcomes: dict[str, int]
     """«analysed» and reason codes of «not analysed» -> number of images."""
     lanes: Sequence[Lane]

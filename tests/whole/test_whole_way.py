@@ -309,3 +309,30 @@ def test_ct_mr_and_rt_objects_pass_untouched_and_unclassified(
     received = storescp.received()
     assert {u: dataset_bytes(p) for u, p in received.items()} == {u: dataset_bytes(p) for u, p in sent.items()}
     assert all(s is not None and not s.outcomes for s in plain_node.statuses(list(sent)))
+
+
+def test_the_same_uid_with_other_bytes_is_delivered_as_well_and_shown_as_a_conflict(
+    tmp_path: Path,
+) -> None:
+    first = _phantoms(tmp_path, 1)[0]
+    ds = pydicom.dcmread(first)
+    ds.ImageComments = "other bytes under the same UID"
+    second = tmp_path / "second.dcm"
+    ds.save_as(second)
+    unique = ("+xa", "+uf")  # a file for each instance that comes, also under a UID that is there already
+    with (
+        StoreScp(folder=tmp_path / "storescp", options=unique) as storescp,
+        RouterProcess(tmp_path / "node", destination("pacs", storescp.ae_title, storescp.port)) as node,
+    ):
+        for path in (first, second, first, second):
+            assert success_count(dcmsend(node.port, path)) == 1
+        node.settle()
+        originals = [p for p in storescp.files() if pydicom.dcmread(p, stop_before_pixels=True).Modality == "CR"]
+        assert sorted(map(dataset_bytes, originals)) == sorted([dataset_bytes(first), dataset_bytes(second)])
+        assert len(node.events("instance.conflict")) == 1
+        assert len(node.events("instance.duplicate")) == 2
+        assert "router_conflicts 1.0" in node.get("/metrics")[1]
+        assert "conflicts:" in node.get("/")[1]
+        shown = node.run("trace", uid_of(first)).stdout
+    assert "conflict" in shown
+    assert shown.count("SHA-256") == 4, "two originals and their reports"
