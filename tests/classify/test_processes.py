@@ -12,6 +12,7 @@ from router.core.lifecycle import TaskKind
 from router.errors import ConfigError
 from router.node import Node, build_node
 from router.settings import PROCESS_COUNT_MAX, parse
+from tests.peers import wait_until
 
 
 def _node(folder: Path, processes: object) -> Node:
@@ -44,6 +45,7 @@ def test_each_process_has_a_worker_of_its_own_on_the_one_lane(node: Node) -> Non
 
 def test_each_process_is_one_of_its_own_and_lets_reception_go_first(node: Node) -> None:
     node.warm_up()
+    wait_until(lambda: all(analyst.ready for analyst in node.analysts), 60, "both processes are ready")
     pids = [analyst._child.pid for analyst in node.analysts if analyst._child is not None]
     assert len(set(pids)) == 2
     for pid in pids:
