@@ -10,11 +10,9 @@ Started by the parent as  python -m router.child FD NAME=JSON ...  with one end 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import json
 import os
-import resource
 import signal
 import sys
 import warnings
@@ -24,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from router import registry
+from router.confinement import bound_memory, die_with_parent, one_numeric_thread
 from router.core.childproto import READY, Request, decode_request, encode_reply, failed
 from router.core.findings import NotAnalysed, Outcome, Prediction
 from router.core.ports import Analysis, Explainer, ResultBuilder, ResultObject, SupersedingBuilder
@@ -36,7 +35,7 @@ NICENESS = 5
 
 def main(arguments: list[str]) -> int:
     """Serves until the parent closes its end. Exit 0 then, 1 when no classifier could be loaded."""
-    _die_with_parent()
+    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent drains, we follow it
     descriptor, *tables = arguments
     connection: Connection[bytes, bytes] = Connection(int(descriptor))
@@ -44,9 +43,7 @@ def main(arguments: list[str]) -> int:
     _step_back()
     gc.disable()  # loading makes much and drops little: collecting meanwhile is a tenth of the time until we are ready
     specs = [json.loads(table) for table in tables]
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        # Before numpy is imported: helper threads make small matrices slower, most of all when cores are busy.
-        os.environ[name] = "1"
+    one_numeric_thread()
     try:
         with _quiet():
             classifiers = {spec["name"]: _classifier(spec) for spec in specs}
@@ -54,7 +51,7 @@ def main(arguments: list[str]) -> int:
     except (RouterError, ImportError, OSError) as error:
         connection.send_bytes(failed(f"{type(error).__name__}: {error}"))
         return 1
-    _bound_memory(min(int(spec["memory_byte_count_max"]) for spec in specs))
+    bound_memory(min(int(spec["memory_byte_count_max"]) for spec in specs))
     gc.freeze()
     gc.enable()
     connection.send_bytes(READY)
@@ -165,21 +162,6 @@ def _step_back() -> None:
     if os.getsid(0) == os.getpid() and group.exists():
         with contextlib.suppress(OSError):
             group.write_text(str(NICENESS))
-
-
-def _bound_memory(byte_count: int) -> None:
-    """Limits the address space to what is there now plus `byte_count`: a decompression bomb becomes a MemoryError."""
-    status = Path("/proc/self/statm")
-    if status.exists():
-        here = int(status.read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (here + byte_count, resource.RLIM_INFINITY))
-
-
-def _die_with_parent() -> None:
-    """Asks Linux to kill us when the parent dies, also when we hang in a codec and read nothing from the socket."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,10 @@ set in OUT, or {"problem": why it cannot be decoded}, or {"no_room": true} when 
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import hashlib
 import json
 import os
-import resource
 import signal
 import sys
 import tempfile
@@ -24,6 +22,7 @@ import warnings
 from pathlib import Path
 from typing import IO, Any
 
+from router.confinement import bound_memory, die_with_parent, one_numeric_thread
 from router.errors import UnreadablePixels
 from router.spool.part10 import data_set_offset, file_head
 
@@ -39,18 +38,17 @@ _WORDS = {"OW": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
 def main(arguments: list[str]) -> int:
     """Exit 0 when it has answered, whatever the answer."""
     source, target, time_limit_s, memory_byte_count = arguments
-    _die_with_parent()
+    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
     # By the kernel, and also when nobody waits any more: a codec may hang where no Python runs.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, float(time_limit_s))
     os.nice(_NICENESS)
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
+    one_numeric_thread()
     answer = _silence()
     import router.classify.native  # noqa: F401 - before memory is bounded: libraries are no part of the image
 
-    _bound_memory(int(memory_byte_count))
+    bound_memory(int(memory_byte_count))
     answer.write(json.dumps(_attempt(Path(source), Path(target))) + "\n")
     answer.flush()
     return 0
@@ -132,21 +130,6 @@ def _silence() -> IO[str]:
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     return answer
-
-
-def _bound_memory(byte_count: int) -> None:
-    """Limits the address space to what is there now plus `byte_count`: a decompression bomb becomes a MemoryError."""
-    status = Path("/proc/self/statm")
-    if status.exists():
-        here = int(status.read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (here + byte_count, resource.RLIM_INFINITY))
-
-
-def _die_with_parent() -> None:
-    """Linux kills us when the thread that started us ends; that thread waits for our answer, so it ends with its process."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 if __name__ == "__main__":
