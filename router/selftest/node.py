@@ -95,12 +95,13 @@ deliver = ["selftest"]
             self._process.wait()
 
     def terminate(self, limit_s: float) -> int | None:
-        """SIGTERM; its exit code, or None when it did not end in time."""
+        """SIGTERM; its exit code, or None when it did not end in time and was killed."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         try:
             return self._process.wait(limit_s)
         except subprocess.TimeoutExpired:
+            self.kill()  # nobody else knows of it once the next one is started
             return None
 
     def settled(self, limit_s: float) -> bool:
