@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -31,6 +30,7 @@ from router.deliver.commit import CommitStep, Committer
 from router.deliver.dicom import DicomDestination
 from router.deliver.notify import ReportStep, Requestors
 from router.deliver.step import DeliverStep
+from router.ending import Ending
 from router.errors import ChildNotReady, ConfigError
 from router.ledger.commitments import REPORT_TARGET
 from router.ledger.reports import ReportLane
@@ -131,26 +131,18 @@ def serve(settings: Settings) -> int:
     emit("node.starting", version=__version__, ae_title=settings.node.ae_title, pid=os.getpid())
     for classifier in settings.classifiers.values():
         _plugin("router.classifiers", classifier).check()
-    node = build_node(settings)
-    asked_to_end = threading.Event()
-
-    def end(_signal: int, _frame: object) -> None:
-        if asked_to_end.is_set():
-            os._exit(1)  # the second one: everything durable is durable, nothing else matters
-        asked_to_end.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
-    try:
-        node.start()
-        node.warm_up()
-        asked_to_end.wait()
-    except BaseException:
-        emit("node.failed", level=logging.ERROR, exc_info=True)
-        node.stop()
-        raise
-    emit("node.draining")
-    node.drain()
+    with Ending() as ending:
+        node = build_node(settings)
+        try:
+            node.start()
+            node.warm_up()
+            ending.wait()
+        except BaseException:
+            emit("node.failed", level=logging.ERROR, exc_info=True)
+            node.stop()
+            raise
+        emit("node.draining")
+        node.drain()
     emit("node.stopped")
     return 0
 

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from router.core.findings import Prediction
 from router.core.lifecycle import OWED, TaskKind, TaskState
 from router.demo.destination import HOST, DemoDestination, find_destination, free_port
 from router.demo.samples import Sample, draw
+from router.ending import Ending
 from router.errors import RouterError, WeightsUnavailable
 from router.ledger.queries import InstanceStatus
 from router.settings import Settings, load
@@ -78,9 +78,9 @@ def run(*, paths: Sequence[Path], output: Path, keep: bool, console: Console) ->
             _show(rows, destination, console)
             _where(output, config, destination, console)
             if keep:
-                console.print("\nRouter and destination go on running. Ctrl-C ends them.")
-                with contextlib.suppress(KeyboardInterrupt):
-                    signal.pause()
+                with Ending() as ending:
+                    console.print("\nRouter and destination go on running. Ctrl-C ends them.")
+                    ending.wait()
     finally:
         destination.stop()
     bad = [row for row in rows if not row.good]

@@ -103,7 +103,7 @@ port = {self.web_port}
                 stdout=stream,
                 stderr=stream,
                 cwd=ROOT,
-                env={**os.environ, "OMP_NUM_THREADS": "1", **self.environment},
+                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1", **self.environment},
             )
         if wait:
             wait_until(lambda: self.ended() or self.health()[0], 60, "router serve gets ready")
@@ -122,7 +122,12 @@ port = {self.web_port}
         """SIGTERM; the exit code."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        code = self._process.wait(deadline_s)
+        try:
+            code = self._process.wait(deadline_s)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGABRT)  # faulthandler writes what every thread was at
+            self._process.wait(10)
+            raise AssertionError(f"no end {deadline_s} s after SIGTERM:\n{self.log.read_text()[-12000:]}") from None
         self._process = None
         return code
 
