@@ -1,0 +1,177 @@
+"""The tables of the configuration file and their keys. `docs/configuration.md` lists every one; a test compares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from router.core.instance import ROUTING_KEYWORDS
+from router.core.rules import PREDICATES, Rule
+from router.settings.values import (
+    AETitle,
+    ByteCount,
+    FilePath,
+    Globs,
+    Names,
+    Network,
+    Port,
+    ProcessCount,
+    Seconds,
+    Table,
+    ledger_url,
+    tuple_of,
+)
+
+
+class NodeSettings(Table):
+    """[node]: what peers see of us."""
+
+    ae_title: AETitle = "ROUTER"
+    """Called AE title; others are rejected unless any_called_ae."""
+    host: str = "0.0.0.0"  # noqa: S104 - a DICOM node is there to be reached; peers and firewalls narrow it
+    port: Port = 11112
+    any_called_ae: bool = False
+    associations_max: Annotated[int, Field(ge=1, le=10000)] = 200
+    associations_per_peer_max: Annotated[int, Field(ge=1, le=10000)] = 100
+    """Of one address, so that one runaway modality cannot shut the others out."""
+    pdu_byte_count_max: Annotated[int, Field(ge=4096, le=2**24)] = 131072
+    dataset_byte_count_max: ByteCount = 4 * 2**30
+    idle_timeout_s: Seconds = 60
+    pdu_timeout_s: Seconds = 10
+    """A PDU that has begun must be whole within this (plus its length at 16 kB/s)."""
+    drain_timeout_s: Seconds = 10
+    """SIGTERM: how long associations and tasks in work may take to end."""
+    wire: Literal["pynetdicom"] = "pynetdicom"
+
+
+class SpoolSettings(Table):
+    """[spool]: bytes on disk."""
+
+    path: FilePath = Path("var/spool")
+    free_byte_count_min: ByteCount = 2 * 2**30
+    """Below this: 0xA700; it resumes by itself."""
+    retention_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 86400
+    """Bytes are kept this long after the last delivery."""
+
+
+class LedgerSettings(Table):
+    """[ledger]: the one record of what is owed and done."""
+
+    url: Annotated[str, AfterValidator(ledger_url)] = "sqlite:///var/ledger.db"
+
+
+class CommitmentSettings(Table):
+    """[commitment]: what we answer to peers that ask us for Storage Commitment."""
+
+    enabled: bool = True
+    when: Literal["durable", "delivered"] = "durable"
+    """What is promised: see core.commitment.Promise."""
+    give_up_s: Seconds = 86400
+    """when = "delivered": what is not delivered after this time is reported as failed."""
+    linger_s: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 1
+    """The report goes out on the association of the request when the peer keeps that open for so long; 0: never."""
+    report_for_s: Seconds = 259200
+    """A peer that cannot be reached is tried this long; then the report waits until it asks again."""
+
+
+class WebSettings(Table):
+    """[web]: dashboard, metrics, health."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+
+
+class LogSettings(Table):
+    """[log]: JSON lines on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class ClassifierSettings(Table):
+    """[classifiers.NAME]: keys common to all types; the rest belongs to the type and is in `options`."""
+
+    name: str
+    type: str
+    processes: ProcessCount = 1
+    """Each looks at one image at a time, with one thread."""
+    time_limit_s: Seconds = 120
+    """One image, decoding included; then its process is killed."""
+    memory_byte_count_max: ByteCount = 8 * 2**30
+    """Address space of its process beyond what it has after start; a decompression bomb ends there."""
+    options: Any = None
+    """The type's own `Settings`."""
+
+
+class DestinationSettings(Table):
+    """[destinations.NAME]: keys common to all types; the rest belongs to the type and is in `options`."""
+
+    name: str
+    type: str
+    associations_max: Annotated[int, Field(ge=1, le=64)] = 2
+    batch_max: Annotated[int, Field(ge=1, le=1000)] = 32
+    """Instances claimed at once for one association; one lease covers them."""
+    retry_first_s: Seconds = 1
+    retry_cap_s: Seconds = 300
+    """Longest wait between two tries of one instance."""
+    probe_cap_s: Seconds = 30
+    """Longest wait between two tries of a destination that is down."""
+    options: Any = None
+
+
+class PeerSettings(Table):
+    """[[peers]]: once one is listed, only listed calling AE titles are accepted."""
+
+    ae_title: AETitle
+    hosts: Annotated[tuple[Network, ...], BeforeValidator(tuple_of)] = ()
+    """Networks or addresses it may call from; empty: any."""
+    port: Port | None = None
+    """Where it listens for reports on storage commitment, at the address that it called from."""
+
+
+class RuleSettings(Table):
+    """[[rules]]: see core.rules."""
+
+    name: Annotated[str, Field(min_length=1)]
+    when: dict[str, Globs] = {}
+    classify: Names = ()
+    deliver: Names = ()
+    results: Names = ()
+    results_to: Names = ()
+
+
+class Settings(Table):
+    """The whole file."""
+
+    node: NodeSettings = NodeSettings()
+    spool: SpoolSettings = SpoolSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    commitment: CommitmentSettings = CommitmentSettings()
+    web: WebSettings = WebSettings()
+    log: LogSettings = LogSettings()
+    default_deliver: Names = ()
+    """Where an instance goes that no rule matches; empty: such an instance is refused with 0x0122."""
+    classifiers: dict[str, ClassifierSettings] = {}
+    destinations: dict[str, DestinationSettings] = {}
+    peers: Annotated[tuple[PeerSettings, ...], BeforeValidator(tuple_of)] = ()
+    rules: Annotated[tuple[RuleSettings, ...], BeforeValidator(tuple_of)] = ()
+
+    def core_rules(self) -> tuple[Rule, ...]:
+        """The rules as `core.rules.plan_for` wants them."""
+        return tuple(
+            Rule(
+                name=rule.name,
+                when=rule.when,
+                classify=rule.classify,
+                deliver=rule.deliver,
+                results=rule.results,
+                results_to=rule.results_to,
+            )
+            for rule in self.rules
+        )
+
+    def header_keywords(self) -> frozenset[str]:
+        """DICOM keywords the routing header must hold: the fixed ones and those that rules name."""
+        named = {name for rule in self.rules for name in rule.when if name not in PREDICATES}
+        return frozenset(ROUTING_KEYWORDS) | named
