@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
+
+from tests.classify.weights_server import Server
 
 
 @pytest.fixture
@@ -34,3 +38,10 @@ def made():
         return ds
 
     return make
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server of weights files on a port of its own."""
+    with Server() as running:
+        yield running

@@ -5,70 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from router.classify import verify, weights
-from router.classify.fetch import fetch
 from router.classify.network import DEMO, DENSENET
 from router.classify.published import PUBLISHED
 from router.classify.torch_network import build
 from router.classify.weights import FIRST_USE, GIVEN, PINNED, WeightsFolder, from_file
 from router.errors import WeightsUnavailable
+from tests.classify.weights_server import Server
 
 torch = pytest.importorskip("torch")
-
-
-@dataclass
-class Server:
-    """Serves `files` by HTTP with Range; `cut` ends the next answer after so many bytes."""
-
-    url: str = ""
-    files: dict[str, bytes] = field(default_factory=dict)
-    cut: int | None = None
-    ranges: list[str] = field(default_factory=list)
-    understands_ranges: bool = True
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    state = Server()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            data = state.files.get(self.path.lstrip("/"))
-            if data is None:
-                self.send_error(404)
-                return
-            asked = self.headers.get("Range", "")
-            state.ranges.append(asked)
-            first = int(re.sub(r"\D", "", asked)) if asked and state.understands_ranges else 0
-            if first >= len(data):
-                self.send_error(416)
-                return
-            self.send_response(206 if first else 200)
-            self.send_header("Content-Length", str(len(data) - first))
-            self.end_headers()
-            until, state.cut = state.cut, None
-            self.wfile.write(data[first:until])
-
-        def log_message(self, *_: object) -> None: ...
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.url = f"http://127.0.0.1:{http.server_port}"
-    thread = threading.Thread(target=http.serve_forever, args=(0.01,))
-    thread.start()
-    yield state
-    http.shutdown()
-    thread.join()
-    http.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -112,73 +63,6 @@ def known(upstream_file: Path):
 @pytest.fixture
 def unpinned():
     return replace(PUBLISHED["densenet121-res224-nih"], op_threshs=PUBLISHED["densenet121-res224-all"].op_threshs)
-
-
-# ---- fetch
-
-
-def test_fetched_bytes_are_those_of_the_server(server: Server, tmp_path: Path) -> None:
-    server.files["w.pt"] = data = bytes(range(256)) * 4000
-    told: list[tuple[int, int | None]] = []
-    sha256 = fetch(f"{server.url}/w.pt", tmp_path / "w.pt", progress=lambda *p: told.append(p))
-    assert (tmp_path / "w.pt").read_bytes() == data
-    assert sha256 == hashlib.sha256(data).hexdigest()
-    assert told[-1] == (len(data), len(data))
-    assert list(tmp_path.iterdir()) == [tmp_path / "w.pt"]
-
-
-def test_an_interrupted_fetch_is_resumed(server: Server, tmp_path: Path) -> None:
-    server.files["w.pt"] = data = bytes(range(256)) * 4000
-    sha256 = hashlib.sha256(data).hexdigest()
-    server.cut = 300_000
-    with pytest.raises(WeightsUnavailable):
-        fetch(f"{server.url}/w.pt", tmp_path / "w.pt", sha256=sha256)
-    assert not (tmp_path / "w.pt").exists()
-    kept = (tmp_path / "w.pt.part").stat().st_size
-    assert 0 < kept <= 300_000
-    fetch(f"{server.url}/w.pt", tmp_path / "w.pt", sha256=sha256)
-    assert (tmp_path / "w.pt").read_bytes() == data
-    assert server.ranges == ["", f"bytes={kept}-"]
-
-
-@pytest.mark.parametrize("understands_ranges", [True, False])
-def test_half_of_another_file_is_not_resumed_into_this_one(
-    server: Server, tmp_path: Path, understands_ranges: bool
-) -> None:
-    server.understands_ranges = understands_ranges
-    server.files["w.pt"] = data = bytes(range(256)) * 40
-    (tmp_path / "w.pt.part").write_bytes(b"of something else")
-    fetch(f"{server.url}/w.pt", tmp_path / "w.pt", sha256=hashlib.sha256(data).hexdigest())
-    assert (tmp_path / "w.pt").read_bytes() == data
-
-
-def test_without_a_known_digest_nothing_is_resumed(server: Server, tmp_path: Path) -> None:
-    server.files["w.pt"] = b"new"
-    (tmp_path / "w.pt.part").write_bytes(b"old")
-    fetch(f"{server.url}/w.pt", tmp_path / "w.pt")
-    assert (tmp_path / "w.pt").read_bytes() == b"new"
-
-
-def test_a_part_that_is_whole_already_is_enough(server: Server, tmp_path: Path) -> None:
-    server.files["w.pt"] = b"all of it"
-    (tmp_path / "w.pt.part").write_bytes(b"all of it")
-    fetch(f"{server.url}/w.pt", tmp_path / "w.pt", sha256=hashlib.sha256(b"all of it").hexdigest())
-    assert (tmp_path / "w.pt").read_bytes() == b"all of it"
-
-
-def test_other_bytes_than_expected_are_refused_and_removed(server: Server, tmp_path: Path) -> None:
-    server.files["w.pt"] = b"something else"
-    (tmp_path / "w.pt").write_bytes(b"what was there before")
-    with pytest.raises(WeightsUnavailable, match="SHA-256"):
-        fetch(f"{server.url}/w.pt", tmp_path / "w.pt", sha256="0" * 64)
-    assert (tmp_path / "w.pt").read_bytes() == b"what was there before"
-    assert not (tmp_path / "w.pt.part").exists()
-
-
-@pytest.mark.parametrize("url", ["/missing.pt", "file:///etc/passwd", "http://127.0.0.1:9/w.pt"])
-def test_a_server_that_does_not_have_it_is_told_in_words(server: Server, tmp_path: Path, url: str) -> None:
-    with pytest.raises(WeightsUnavailable, match=re.escape(url.lstrip("/"))):
-        fetch(server.url + url if url.startswith("/") else url, tmp_path / "w.pt")
 
 
 # ---- folder
