@@ -212,8 +212,14 @@ class StoreScp(Peer):
         return echoscu(self.port, called=self.ae_title).returncode == 0
 
     def files(self) -> list[Path]:
-        """The files it wrote, whole or not."""
-        return sorted(p for p in self.received_folder.iterdir() if p.is_file())
+        """The files it wrote, whole or not, but for the one that it is writing."""
+        found = sorted(p for p in self.received_folder.iterdir() if p.is_file())
+        writing = set()  # looked at after the folder: what is closed by now was complete
+        if self._process is not None:
+            for fd in Path(f"/proc/{self._process.pid}/fd").glob("*"):
+                with contextlib.suppress(OSError):
+                    writing.add(fd.readlink())
+        return [path for path in found if path not in writing]
 
     def received(self) -> dict[str, Path]:
         """SOP Instance UID -> file."""

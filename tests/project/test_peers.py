@@ -10,6 +10,7 @@ import pydicom
 import pytest
 
 from tests import peers, samples
+from tests.edge import rawpeer
 from tests.peers import Orthanc, StoreScp
 
 
@@ -102,3 +103,18 @@ def test_successes_are_counted_from_what_dcmtk_prints(storescp: StoreScp) -> Non
     for send in (peers.dcmsend, peers.storescu):
         answer = send(storescp.port, path, called=storescp.ae_title)
         assert peers.success_count(answer) == 1, answer.stdout
+
+
+@pytest.mark.peer("dcmtk")
+def test_what_storescp_is_still_writing_has_not_been_received(storescp: StoreScp) -> None:
+    data_set = samples.dataset_bytes(samples.pydicom_file("CT_small.dcm"))
+    uid = str(pydicom.dcmread(samples.pydicom_file("CT_small.dcm")).SOPInstanceUID)
+    message = rawpeer.store(uid, data_set, step=4000)
+    with rawpeer.RawPeer(storescp.port, deadline_s=60) as peer:
+        peer.associated(called=storescp.ae_title.encode())
+        peer.send(message[: len(message) // 2])
+        peers.wait_until(lambda: list(storescp.received_folder.iterdir()), 60, "it has begun a file")
+        assert storescp.received() == {}
+        peer.send(message[len(message) // 2 :])
+        assert peer.status() == 0
+    assert set(storescp.received()) == {uid}
