@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydicom.dataset import Dataset
 
+from router.classify.decode import stored_values
 from router.classify.gate import GateSettings, gate, remarks
+from router.classify.heat import look_of
 from router.classify.network import DEMO, Network, UsableRuntime, open_network
 from router.classify.pixels import VERSION, to_input
 from router.classify.scoring import OperatingPoints, findings_of
-from router.classify.weights import read_metadata, read_safetensors
+from router.classify.tensor_file import read_metadata, read_safetensors
 from router.core.findings import ClassifierIdentity, Prediction
+from router.core.sight import Look
 from router.errors import WeightsUnavailable
 
 if TYPE_CHECKING:
@@ -79,12 +82,20 @@ class DemoClassifier:
 
     def predict_dataset(self, ds: Dataset) -> Prediction:
         """The prediction for one image. Raises NotForThisClassifier or UnreadablePixels."""
+        return self.look(ds).prediction
+
+    def look(self, ds: Dataset) -> Look:
+        """The same, with what can be drawn of it."""
         network, points = self._ready()
         gate(ds, self._settings)
-        logits = network.logits(to_input(ds, SIDE)[None])[0]
-        findings, not_trained = findings_of(logits.tolist(), points)
-        return Prediction(
+        values = stored_values(ds)
+        logits, maps = network.logits_and_maps(to_input(ds, SIDE, values)[None])
+        findings, not_trained = findings_of(logits[0].tolist(), points)
+        prediction = Prediction(
             classifier=self.identity, findings=findings, not_trained=not_trained, notes=(NOTE, *remarks(ds))
+        )
+        return look_of(
+            ds, values, prediction, logits=logits[0], maps=maps[0], points=points, architecture=DEMO, side=SIDE
         )
 
     def _ready(self) -> tuple[Network, OperatingPoints]:

@@ -19,6 +19,13 @@ RESNET = "resnet50"
 #: Layers of each block.
 BLOCKS: Mapping[str, tuple[int, ...]] = {DEMO: (3, 4, 6, 4), DENSENET: (6, 12, 24, 16), RESNET: (3, 4, 6, 3)}
 
+#: Where the first cell of a class activation map looks, in pixels of the input: the middle of its receptive field. Every
+#: convolution and pool of a ResNet keeps its first output over its first input; the average pools of a DenseNet's
+#: transitions lie between two. Stretching the map over the image instead shifts a ResNet's by half a cell.
+FIRST_CELL: Mapping[str, float] = {DEMO: 14.0, DENSENET: 14.0, RESNET: 0.0}
+#: From cell to cell: five halvings.
+CELL_STEP = 32.0
+
 #: "onnx" is ONNX Runtime; "auto" is that when it is installed, else torch.
 Runtime = Literal["auto", "onnx", "torch"]
 _PACKAGES: Mapping[Runtime, str] = {"onnx": "onnxruntime", "torch": "torchxrayvision"}
@@ -29,6 +36,14 @@ class Network(Protocol):
 
     def logits(self, images: Float32Array) -> Float32Array:
         """(count, 1, side, side) -> (count, outputs): outputs before the sigmoid, float32."""
+        ...
+
+    def logits_and_maps(self, images: Float32Array) -> tuple[Float32Array, Float32Array]:
+        """The same, and where they come from: class activation maps (count, outputs, rows, columns), float32.
+
+        Of the same forward pass, at no cost. The mean of a map is its logit but for the classifier's bias.
+        Source: Zhou et al., CVPR 2016.
+        """
         ...
 
 

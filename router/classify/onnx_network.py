@@ -38,10 +38,7 @@ class OnnxNetwork:
         return np.asarray(logits, np.float32)
 
     def logits_and_maps(self, images: Float32Array) -> tuple[Float32Array, Float32Array]:
-        """The same, and where they come from: class activation maps (count, outputs, rows, columns), float32.
-
-        The mean of a map is its logit but for the classifier's bias. Source: Zhou et al., CVPR 2016.
-        """
+        """As `network.Network` says."""
         logits, maps = self._session.run([LOGITS, MAPS], {IMAGES: _float32(images)})
         return np.asarray(logits, np.float32), np.asarray(maps, np.float32)
 

@@ -13,30 +13,32 @@ from router.classify import header
 from router.classify.decode import FrameShape, shape_of, stored_values
 from router.classify.reasons import refusal
 from router.classify.resize import Float32Array, resized
+from router.core.sight import Square
 
 #: Changes when the same image would give another input; part of a classifier's identity.
 VERSION = "1"
 
 
-def to_input(ds: Dataset, side: int) -> Float32Array:
+def to_input(ds: Dataset, side: int, values: NDArray[np.integer[Any]] | None = None) -> Float32Array:
     """One image's pixels as the network wants them: float32 (1, side, side), black -1024, white 1024.
 
-    The central square is cut out and resized; what lies outside it is not seen.
+    The central square is cut out and resized; what lies outside it is not seen. `values` are the stored values, for callers
+    that have decoded them already.
     Raises UnreadablePixels (no decoder can read them) or NotForThisClassifier (not one grey frame, or a constant one).
     Sources: torchxrayvision 1.5.7 utils.read_xray_dcm and normalize, datasets.XRayCenterCrop and XRayResizer (skimage);
     PS3.3 C.7.6.3.1.2 (MONOCHROME1), C.11.1 (Modality LUT).
     """
     shape = shape_of(ds)
-    values = stored_values(ds)
+    values = stored_values(ds) if values is None else values
     tables = header.items(ds, "ModalityLUTSequence")
     if tables:
-        order = ">" if ds.original_encoding[1] is False else "<"
-        values, black, white = _looked_up(values, tables[0], order)
+        values, black, white = looked_up(values, tables[0], byte_order(ds), "Modality")
     else:
         black, white = _ends(values, ds, shape)
     if shape.inverted:
         black, white = white, black
-    square = _central_square(values)
+    seen = central_square(*values.shape)
+    square = values[seen.top : seen.top + seen.side, seen.left : seen.left + seen.side]
     if square.min() == square.max():
         raise refusal("constant")
     scale = 2048.0 / (white - black)
@@ -51,9 +53,7 @@ def _ends(values: NDArray[np.integer[Any]], ds: Dataset, shape: FrameShape) -> t
     (-16384..16383 and an intercept of 16384 are the 15 bits 0..32767); where it does not, their range is all that
     Bits Stored can hold. Upstream ignores sign and rescale (-1326..-542 instead of -605..918 on such an image).
     """
-    slope, intercept = _number(ds, "RescaleSlope", 1.0), _number(ds, "RescaleIntercept", 0.0)
-    if slope == 0:
-        raise refusal("header", "RescaleSlope is 0")
+    slope, intercept = rescale(ds)
     least, most = int(values.min()), int(values.max())
     half = 2 ** (shape.bits_stored - 1)
     low, high = (-half, half - 1) if shape.signed else (0, 2 * half - 1)
@@ -65,21 +65,37 @@ def _ends(values: NDArray[np.integer[Any]], ds: Dataset, shape: FrameShape) -> t
     return (low, high) if slope > 0 else (high, low)
 
 
-def _looked_up(
-    values: NDArray[np.integer[Any]], table: Dataset, order: str
+def rescale(ds: Dataset) -> tuple[float, float]:
+    """Rescale Slope and Intercept (PS3.3 C.11.1). Raises NotForThisClassifier for a slope of 0 and for what is no number."""
+    slope, intercept = _number(ds, "RescaleSlope", 1.0), _number(ds, "RescaleIntercept", 0.0)
+    if slope == 0:
+        raise refusal("header", "RescaleSlope is 0")
+    return slope, intercept
+
+
+def byte_order(ds: Dataset) -> str:
+    """Of a data set's numbers, as numpy writes it."""
+    return ">" if ds.original_encoding[1] is False else "<"
+
+
+def looked_up(
+    values: NDArray[np.integer[Any]], table: Dataset, order: str, which: str
 ) -> tuple[NDArray[np.integer[Any]], float, float]:
-    """The outputs of a Modality LUT, and the ends of their range. pydicom's own knows no tables of 9 to 15 bits."""
+    """The outputs of a Modality or VOI LUT, and the ends of their range. pydicom's own knows no tables of 9 to 15 bits.
+
+    Raises NotForThisClassifier for a table that contradicts itself. Source: PS3.3 C.11.1.1, C.11.2.1.1.
+    """
     try:
         count, first, bits = (int(number) for number in table.LUTDescriptor)
         data = table.LUTData
         outputs = np.frombuffer(data, f"{order}u2") if isinstance(data, bytes) else np.asarray(data, np.int64)
     except Exception as error:  # noqa: BLE001 - a malformed table raises whatever it provokes
-        raise refusal("header", f"the Modality LUT cannot be read: {type(error).__name__}") from None
+        raise refusal("header", f"the {which} LUT cannot be read: {type(error).__name__}") from None
     count = count or 2**16  # 0 stands for the number that 16 bits cannot say
     if values.dtype.kind == "i" and first >= 2**15:
         first -= 2**16  # the descriptor's second value has the sign of the pixels, whatever VR it came with
     if outputs.shape != (count,) or not 8 <= bits <= 16 or int(outputs.max()) > 2**bits - 1:
-        raise refusal("header", "the Modality LUT contradicts its descriptor")
+        raise refusal("header", f"the {which} LUT contradicts its descriptor")
     found = outputs[np.clip(values.astype(np.int64) - first, 0, count - 1)]
     return found, 0.0, float(2**bits - 1)
 
@@ -95,8 +111,7 @@ def _number(ds: Dataset, keyword: str, absent: float) -> float:
     return number
 
 
-def _central_square(values: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
-    rows, columns = values.shape
+def central_square(rows: int, columns: int) -> Square:
+    """The part of an image that is looked at: torchxrayvision's XRayCenterCrop."""
     side = min(rows, columns)
-    top, left = rows // 2 - side // 2, columns // 2 - side // 2
-    return values[top : top + side, left : left + side]
+    return Square(top=rows // 2 - side // 2, left=columns // 2 - side // 2, side=side)

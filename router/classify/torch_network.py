@@ -63,10 +63,28 @@ class TorchNetwork:
 
     def logits(self, images: Float32Array) -> Float32Array:
         """(count, 1, side, side) -> (count, outputs): outputs before the sigmoid, float32."""
+        return self.logits_and_maps(images)[0]
+
+    def logits_and_maps(self, images: Float32Array) -> tuple[Float32Array, Float32Array]:
+        """As `network.Network` says; the logits are what the module itself returns."""
         import torch
 
-        with torch.inference_mode():
-            return np.asarray(self._module(torch.from_numpy(np.ascontiguousarray(images))).numpy(), dtype=np.float32)
+        kept: list[Any] = []
+        body, head = _ends(self._module)
+        hook = body.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+        try:
+            with torch.inference_mode():
+                logits = self._module(torch.from_numpy(np.ascontiguousarray(images)))
+                # A DenseNet's last activation comes behind its features; a ResNet's is among them, and stays as it is.
+                maps = torch.einsum("kc,nchw->nkhw", head.weight, torch.relu(kept[0]))
+        finally:
+            hook.remove()
+        return np.asarray(logits.numpy(), dtype=np.float32), np.asarray(maps.numpy(), dtype=np.float32)
+
+
+def _ends(module: Any) -> tuple[Any, Any]:
+    """What gives the last features, and the linear layer that their means go into."""
+    return (module.layer4, module.fc) if hasattr(module, "fc") else (module.features, module.classifier)
 
 
 def _complete(module: Any, state: dict[str, Any]) -> None:

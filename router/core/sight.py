@@ -1,0 +1,61 @@
+"""What a classifier saw of one image and where its findings come from: for result objects that people look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from router.core.findings import Finding, Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Square:
+    """A part of an image, in its own pixels."""
+
+    top: int
+    left: int
+    side: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heat:
+    """Where one finding's score comes from: the class activation map of the very forward pass that gave the score.
+
+    Zero is the operating point: a place is above it when an image that looked like this place everywhere would have the
+    finding. The mean over the network's cells is the finding's own logit, so counted. No segmentation: a cell is coarse.
+    """
+
+    finding: Finding
+    cells: tuple[int, int]
+    """Rows and columns of the map as the network gave it."""
+    values: NDArray[np.float32]
+    """Logits, interpolated linearly between the cells' centres; shape of `Sight.grey`, zero outside of what was seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """One image as a person would see it, reduced, and what the network made of it."""
+
+    rows: int
+    columns: int
+    """Of the image itself."""
+    grey: NDArray[np.uint8]
+    """(height, width), 0 is black: windowed as the image asks, its aspect ratio kept, never larger than the image."""
+    seen: Square
+    """The part of the image that reached the network, in the image's own pixels."""
+    heats: tuple[Heat, ...]
+    """Of the findings that are present, strongest first; not of all, where there are many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """A prediction, and what only some result objects need."""
+
+    prediction: Prediction
+    sight: Callable[[], Sight]
+    """Made when it is asked for: some ten milliseconds, and no second forward pass."""
