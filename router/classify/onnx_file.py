@@ -1,8 +1,8 @@
 """A network's graph in ONNX's format: the few Protocol Buffers messages it takes, written without the `onnx` package.
 
 That package would add 35 MB to every node for some forty lines of encoding; the tests let it check what is written here.
-Constants are named and not contained («external data»): the runtime takes them as they lie in memory, which saves copying all
-weights three times at every start.
+Constants are named and not contained («external data») where the runtime takes them as they lie in memory, which saves copying
+all weights three times at every start; OpenVINO wants them contained.
 Sources: onnx/onnx.proto (field numbers; IR version 8, operators of version 17), Protocol Buffers' wire format.
 """
 
@@ -50,25 +50,25 @@ class Graph:
     outputs: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
 
 
-def encode(graph: Graph) -> bytes:
-    """The bytes of an ONNX model (ModelProto), without the values of its constants."""
+def encode(graph: Graph, *, contained: bool = False) -> bytes:
+    """The bytes of an ONNX model (ModelProto), without the values of its constants unless `contained`."""
     return b"".join(
         (
             _number(1, _IR_VERSION),
             _text(2, "dicom-ai-router"),
-            *_message(7, _graph(graph)),
+            *_message(7, _graph(graph, contained)),
             *_message(8, [_number(2, _OPERATORS_VERSION)]),
         )
     )
 
 
-def _graph(graph: Graph) -> list[bytes]:
+def _graph(graph: Graph, contained: bool) -> list[bytes]:
     parts: list[bytes] = []
     for node in graph.nodes:
         parts += _message(1, _node(node))
     parts.append(_text(2, graph.name))
     for name, values in graph.constants.items():
-        parts += _message(5, _constant(name, values.shape))
+        parts += _message(5, _contained(name, values) if contained else _constant(name, values.shape))
     for number, described in ((11, graph.inputs), (12, graph.outputs)):
         for name, shape in described.items():
             parts += _message(number, [_text(1, name), *_message(2, _message(1, _tensor_type(shape)))])
@@ -94,6 +94,12 @@ def _attribute(value: Attribute) -> list[bytes]:
 def _constant(name: str, shape: Sequence[int]) -> list[bytes]:
     where = _message(13, [_text(1, "location"), _text(2, "memory")])
     return [*(_number(1, n) for n in shape), _number(2, _FLOAT), _text(8, name), *where, _number(14, _EXTERNAL)]
+
+
+def _contained(name: str, values: Float32Array) -> list[bytes]:
+    data = values.astype("<f4").tobytes()
+    shape = [_number(1, n) for n in values.shape]
+    return [*shape, _number(2, _FLOAT), _text(8, name), _key(9, 2), _varint(len(data)), data]
 
 
 def _tensor_type(shape: Sequence[int | str]) -> list[bytes]:

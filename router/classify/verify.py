@@ -15,7 +15,8 @@ from router.classify.network import open_network
 from router.classify.published import PUBLISHED, PublishedWeights
 from router.classify.resize import Float32Array, resized
 from router.classify.scoring import OperatingPoints, findings_of
-from router.classify.weights import Weights, WeightsFolder, identify
+from router.classify.weights import Weights, identify
+from router.classify.weights_folder import WeightsFolder
 from router.errors import WeightsUnavailable
 
 _OUTPUTS = Path(__file__).with_name("published_outputs.json")

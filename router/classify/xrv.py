@@ -9,14 +9,18 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydicom.dataset import Dataset
 
+from router.classify.decode import stored_values
 from router.classify.fetch import Progress
 from router.classify.gate import GateSettings, gate, remarks
+from router.classify.heat import look_of
 from router.classify.network import Network, UsableRuntime, open_network
 from router.classify.pixels import VERSION, to_input
-from router.classify.published import PUBLISHED, UPSTREAM_VERSION
+from router.classify.published import PUBLISHED
 from router.classify.scoring import findings_of
-from router.classify.weights import FIRST_USE, Weights, WeightsFolder, from_file
+from router.classify.weights import FIRST_USE, Weights, fits, from_file
+from router.classify.weights_folder import WeightsFolder
 from router.core.findings import ClassifierIdentity, Prediction
+from router.core.sight import Look
 from router.errors import WeightsUnavailable
 from router.observe.log import emit
 from router.settings import FilePath
@@ -38,6 +42,8 @@ class XrvClassifier:
 
         weights: Annotated[str, AfterValidator(_known)] = "densenet121-res224-all"
         """A name that torchxrayvision publishes, or the path of a weights file."""
+        card: FilePath | None = None
+        """Of a site's own weights: a TOML file that says what they are; by default the one beside them, if any."""
         runtime: UsableRuntime = "auto"
         """What computes the network."""
         folder: FilePath = Path("var/weights")
@@ -62,6 +68,8 @@ class XrvClassifier:
         """
         try:
             weights = self._obtain(progress)
+            if self._settings.weights not in PUBLISHED:
+                fits(weights)  # nobody has looked at what is in them yet
         except WeightsUnavailable as error:
             emit("weights.unavailable", level=logging.ERROR, classifier=self._name, reason=str(error))
             raise
@@ -93,8 +101,8 @@ class XrvClassifier:
         return ClassifierIdentity(
             name=self._name,
             algorithm=weights.name,
-            version=f"torchxrayvision {UPSTREAM_VERSION}",
-            manufacturer="TorchXRayVision",
+            version=weights.card.version,
+            manufacturer=weights.card.manufacturer,
             weights_sha256=weights.sha256,
             parameters={
                 "input": f"{weights.side} x {weights.side}, central square, version {VERSION}",
@@ -104,16 +112,31 @@ class XrvClassifier:
 
     def predict_dataset(self, ds: Dataset) -> Prediction:
         """The prediction for one image. Raises NotForThisClassifier or UnreadablePixels."""
+        return self.look(ds).prediction
+
+    def look(self, ds: Dataset) -> Look:
+        """The same, with what can be drawn of it."""
         network, weights = self._ready()
         gate(ds, self._settings)
-        logits = network.logits(to_input(ds, weights.side)[None])[0]
-        findings, not_trained = findings_of(logits.tolist(), weights.points)
-        return Prediction(classifier=self.identity, findings=findings, not_trained=not_trained, notes=remarks(ds))
+        values = stored_values(ds)
+        logits, maps = network.logits_and_maps(to_input(ds, weights.side, values)[None])
+        findings, not_trained = findings_of(logits[0].tolist(), weights.points)
+        prediction = Prediction(classifier=self.identity, findings=findings, not_trained=not_trained, notes=remarks(ds))
+        return look_of(
+            ds,
+            values,
+            prediction,
+            logits=logits[0],
+            maps=maps[0],
+            points=weights.points,
+            architecture=weights.architecture,
+            side=weights.side,
+        )
 
     def _obtain(self, progress: Progress | None) -> Weights:
         settings = self._settings
         if settings.weights not in PUBLISHED:
-            return from_file(Path(settings.weights), sha256=settings.sha256)
+            return from_file(Path(settings.weights), card=settings.card, sha256=settings.sha256)
         folder = WeightsFolder(settings.folder, mirror=settings.mirror)
         published = PUBLISHED[settings.weights]
         return folder.obtain(published, may_fetch=settings.fetch, sha256=settings.sha256, progress=progress)

@@ -93,7 +93,7 @@ def models_import(file: Path, folder: Path, name: str, sha256: str) -> None:
 def models_verify(name: str, folder: Path, images: Path) -> None:
     """Compare our outputs with those that upstream published for its sample images."""
     from router.classify.verify import published, verify
-    from router.classify.weights import WeightsFolder
+    from router.classify.weights_folder import WeightsFolder
 
     weights = WeightsFolder(folder).obtain(published(name), may_fetch=False)
     verification = verify(weights, images)

@@ -22,7 +22,7 @@ from router.classify.onnx_graph import graph_of
 from router.classify.onnx_network import OnnxNetwork
 from router.classify.phantom import phantom_dicom
 from router.classify.scoring import sigmoid
-from router.classify.weights import read_safetensors
+from router.classify.tensor_file import read_safetensors
 from router.classify.xrv import XrvClassifier
 from router.core.childproto import Request, encode_request
 from router.core.instance import SopInstance

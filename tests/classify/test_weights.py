@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from router.classify import verify, weights
+from router.classify import verify, weights_folder
 from router.classify.network import DEMO, DENSENET
 from router.classify.published import PUBLISHED
 from router.classify.torch_network import build
-from router.classify.weights import FIRST_USE, GIVEN, PINNED, WeightsFolder, from_file
+from router.classify.weights import FIRST_USE, GIVEN, PINNED, from_file
+from router.classify.weights_folder import WeightsFolder
 from router.errors import WeightsUnavailable
 from tests.classify.weights_server import Server
 
@@ -122,7 +123,7 @@ def test_a_server_that_fails_is_part_of_the_line(server: Server, tmp_path: Path,
 def test_a_file_with_another_digest_is_not_opened(
     tmp_path: Path, known, upstream_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights, "read_tensors", lambda _: pytest.fail("opened"))
+    monkeypatch.setattr(weights_folder, "read_tensors", lambda _: pytest.fail("opened"))
     (tmp_path / known.file_name).write_bytes(upstream_file.read_bytes() + b"\0")
     with pytest.raises(WeightsUnavailable, match="not opened"):
         WeightsFolder(tmp_path).obtain(known, may_fetch=False)
@@ -179,7 +180,7 @@ def test_a_folder_that_cannot_be_written_is_no_obstacle(
     def read_only(*_: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(weights, "_write", read_only)
+    monkeypatch.setattr(weights_folder, "write_safetensors", read_only)
     (tmp_path / known.file_name).write_bytes(upstream_file.read_bytes())
     found = WeightsFolder(tmp_path).obtain(known, may_fetch=False)
     assert found.path == tmp_path / known.file_name
