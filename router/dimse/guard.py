@@ -10,6 +10,7 @@ complete messages and sends their responses.
 
 from __future__ import annotations
 
+import logging
 import queue
 import select
 import socket as tcp
@@ -19,18 +20,23 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from pynetdicom import _config
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.timer import Timer
-from pynetdicom.transport import AssociationSocket
+from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from router.dimse import pdu
+from router.dimse.association import Agreed
 from router.dimse.limits import BYTES_PER_SECOND_MIN, WireLimits
 from router.dimse.pdu import ProtocolError
 from router.dimse.provider import GuardedDIMSE
-from router.dimse.store import PeerIdentity, Services, Tell
+from router.dimse.rewrite import prepare_acceptor, rewritten_request
+
+# pynetdicom formats every PDU for a log that we do not keep.
+_config.LOG_HANDLER_LEVEL = "none"
 
 #: The longest sleep of a thread that waits: everything that matters wakes it.
 _TICK_S = 5.0
@@ -157,10 +163,8 @@ class GuardedDUL(DULServiceProvider):  # type: ignore[misc]
 
     def wake(self) -> None:
         """Ends the thread's wait."""
-        try:
+        with suppress(OSError):  # it is awake already, or has ended
             self._wake_write.send(b"\0")
-        except (BlockingIOError, OSError):
-            return  # it is awake already, or has ended
 
     def touch(self) -> None:
         """The association is not idle."""
@@ -185,8 +189,19 @@ class GuardedDUL(DULServiceProvider):  # type: ignore[misc]
             self.assoc.hang_up()
         finally:
             self.assoc.wake()
-            self._wake_read.close()
-            self._wake_write.close()
+            self._close_wakers()
+
+    def end(self) -> None:
+        """The association thread ends: so must this one, whatever state it is in. Does not wait for that."""
+        self._kill_thread = True
+        if self.is_alive():
+            self.wake()
+        elif self.ident is None:  # it never began
+            self._close_wakers()
+
+    def _close_wakers(self) -> None:
+        self._wake_read.close()
+        self._wake_write.close()
 
     def _is_transport_event(self) -> bool:
         if self._request_pdu is not None:
@@ -287,44 +302,49 @@ class GuardedAssociation(Association):  # type: ignore[misc]
     dimse: GuardedDIMSE
     is_established: bool
 
-    def __init__(
-        self,
-        ae: ApplicationEntity,
-        connection: tcp.socket,
-        *,
-        request_pdu: bytes,
-        contexts: dict[int, tuple[str, str]],
-        peer: PeerIdentity,
-        peer_pdu_byte_count_max: int,
-        limits: WireLimits,
-        services: Services,
-        tell: Tell,
-        on_end: Callable[[GuardedAssociation], None],
-    ) -> None:
+    def __init__(self, ae: ApplicationEntity, agreed: Agreed, on_end: Callable[[GuardedAssociation], None]) -> None:
         super().__init__(ae, MODE_ACCEPTOR)
-        self.contexts = contexts
-        """Context ID -> abstract syntax, transfer syntax."""
-        self.peer = peer
-        self.peer_pdu_byte_count_max = peer_pdu_byte_count_max
+        self.agreed = agreed
         self.end_reason = ""
-        self.connection = connection
-        self.tell = tell
         self._on_end = on_end
-        self._leaving = False
-        self.dimse = GuardedDIMSE(self, services=services, peer=peer, limits=limits)
-        self.dul = GuardedDUL(self, request_pdu=request_pdu, limits=limits)
+        self._leaving = ""
+        self.dimse = GuardedDIMSE(self, agreed)
+        self.dul = GuardedDUL(self, request_pdu=rewritten_request(agreed), limits=agreed.limits)
         # Their setters write into the timers of the DUL, which is a new one now.
-        self.acse_timeout = limits.pdu_timeout_s
-        self.network_timeout = limits.idle_timeout_s
-        self.set_socket(GuardedSocket(self, connection, send_timeout_s=limits.pdu_timeout_s))
+        self.acse_timeout = agreed.limits.pdu_timeout_s
+        self.network_timeout = agreed.limits.idle_timeout_s
+        self.set_socket(GuardedSocket(self, agreed.connection, send_timeout_s=agreed.limits.pdu_timeout_s))
+        prepare_acceptor(self.acceptor, agreed)
+        self.requestor.address_info = AddressInformation.from_tuple(agreed.connection.getpeername())
+
+    @property
+    def released(self) -> bool:
+        """See dimse.association.Association."""
+        return bool(self.is_released)
+
+    def begin(self) -> None:
+        """See dimse.association.Association; returns at once."""
+        try:
+            self.start()
+        except RuntimeError:  # there can be no further thread
+            self.end_reason = "no thread for it"
+            self._over()
+            raise
 
     def wake(self) -> None:
         """Ends the thread's wait."""
         self.dimse.msg_queue.put((None, None))
 
-    def leave(self) -> None:
-        """Ends the association as soon as no message is in work."""
-        self._leaving = True
+    def idle_s(self) -> float:
+        """See Occupant.idle_s."""
+        if self.dimse.busy or not self.is_established:
+            return 0.0
+        timer = self.dul._idle_timer
+        return max(0.0, (timer.timeout or 0.0) - timer.remaining)
+
+    def leave(self, reason: str) -> None:
+        """See Occupant.leave."""
+        self._leaving = self._leaving or reason
         self.wake()
 
     def hang_up(self) -> None:
@@ -336,21 +356,35 @@ class GuardedAssociation(Association):  # type: ignore[misc]
         """See Association.run_reactor."""
         try:
             super().run_reactor()
+        except Exception as error:  # noqa: BLE001 - one association ends, the others go on
+            self.end_reason = f"internal error: {type(error).__name__}"
+            self.agreed.tell("association.failed", level=logging.ERROR, host=self.agreed.peer.host, exc_info=error)
+            self.hang_up()
         finally:
+            self._over()
+
+    def _over(self) -> None:
+        self.dul.end()
+        try:
             self.dimse.discard()
-            self.connection.close()
+        finally:
+            self.agreed.connection.close()
             self._on_end(self)
 
     def _run_reactor(self) -> None:
         """As pynetdicom's, but it sleeps until there is something to do."""
+        exchange = self.dimse.exchange
         while not self._kill:
-            timeout_s = min(_TICK_S, self.dul._idle_timer.remaining, self.dimse.due_in_s)
+            # Whoever leaves follows nothing up any more: what is due then must not keep the thread awake.
+            due_in_s = _TICK_S if self._leaving else exchange.due_in_s
+            timeout_s = min(_TICK_S, self.dul._idle_timer.remaining, due_in_s)
             try:
                 _, message = self.dimse.msg_queue.get(timeout=max(0.0, timeout_s))
             except queue.Empty:
                 message = None
             if message is not None:
-                self.dimse.serve(message)
+                with suppress(ConnectionError):  # it is over, which the state machine knows
+                    self.dimse.serve(message)
                 self.dul.touch()
                 if not self._leaving:
                     continue
@@ -364,11 +398,20 @@ class GuardedAssociation(Association):  # type: ignore[misc]
                 self.kill()
             elif not self.dul.is_alive():
                 self.kill()
-            elif self.dimse.due_in_s <= 0 and not self._leaving:
-                self.dimse.follow_up()
+            elif not self._leaving and exchange.due_in_s <= 0:
+                with suppress(ConnectionError):
+                    exchange.follow_up()
+                self.dul.touch()
             elif self._leaving and not self.dimse.busy:
-                self.end_reason = "this node is shutting down"
+                self.end_reason = self._leaving
                 self.abort()
             elif self.dul.idle_timer_expired():
                 self.end_reason = self.end_reason or "idle for longer than node.idle_timeout_s"
                 self.abort()
+
+
+def associations() -> Callable[[Agreed, Callable[[Any], None]], GuardedAssociation]:
+    """See dimse.association.Wire."""
+    entity = ApplicationEntity()
+    entity.maximum_associations = 2**31  # Slots counts them
+    return lambda agreed, on_end: GuardedAssociation(entity, agreed, on_end)

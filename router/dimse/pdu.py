@@ -6,13 +6,13 @@ Strict where reading on would mean guessing: what is broken here ends the associ
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from router.core.admission import valid_uid
-from router.dimse.contexts import ProposedContext
+from router.dimse.contexts import IMPLICIT_VR_LITTLE_ENDIAN, AnsweredContext, ProposedContext
 
-A_ASSOCIATE_RQ, A_ASSOCIATE_RJ, P_DATA_TF, A_RELEASE_RQ, A_RELEASE_RP, A_ABORT = 1, 3, 4, 5, 6, 7
+A_ASSOCIATE_RQ, A_ASSOCIATE_AC, A_ASSOCIATE_RJ, P_DATA_TF, A_RELEASE_RQ, A_RELEASE_RP, A_ABORT = 1, 2, 3, 4, 5, 6, 7
 
 #: A real one has at most 128 contexts of some 20 syntaxes: 200 kB.
 A_ASSOCIATE_BYTE_COUNT_MAX = 2**18
@@ -21,7 +21,9 @@ _OTHER_BYTE_COUNT_MAX = 64
 
 HEADER = struct.Struct(">BxL")
 _ITEM = struct.Struct(">BxH")
-_PDV = struct.Struct(">LBB")
+_WINDOW = struct.Struct(">HH")
+#: Length (of what follows it), presentation context ID, message control header.
+PDV_HEADER = struct.Struct(">LBB")
 
 
 class ProtocolError(Exception):
@@ -43,6 +45,8 @@ class AssociateRequest:
     implementation_version_name: str = ""
     roles: tuple[tuple[str, bool, bool], ...] = ()
     """SOP Class UID, whether the requestor would be SCU and SCP of it (PS3.7 D.3.3.4); classes not named: SCU."""
+    operations: tuple[int, int] | None = None
+    """How many operations the requestor would have open, and take from us, at one time (PS3.7 D.3.3.3); 0: any number."""
 
 
 @dataclass(slots=True)
@@ -86,6 +90,7 @@ def parse_associate_request(body: bytes) -> AssociateRequest:
         raise ProtocolError("A-ASSOCIATE-RQ uses a presentation context ID twice")
     length = found.user.get(0x51, b"")
     implementation = _uid(found.user.get(0x52, b""))
+    window = found.user.get(0x53, b"")
     return AssociateRequest(
         version_1=bool(body[1] & 1),
         called_ae_title=_ae_title(body[4:20]),
@@ -96,6 +101,7 @@ def parse_associate_request(body: bytes) -> AssociateRequest:
         implementation_class_uid=implementation if valid_uid(implementation) else "",
         implementation_version_name=_text(found.user.get(0x55, b"")),
         roles=tuple(found.roles),
+        operations=_WINDOW.unpack(window) if len(window) == _WINDOW.size else None,
     )
 
 
@@ -106,18 +112,50 @@ def encode_associate_request(request: AssociateRequest) -> bytes:
         syntaxes = _item(0x30, context.abstract_syntax.encode())
         syntaxes += b"".join(_item(0x40, uid.encode()) for uid in context.transfer_syntaxes)
         items += _item(0x20, bytes((context.context_id, 0, 0, 0)) + syntaxes)
-    user = _item(0x51, request.pdu_byte_count_max.to_bytes(4, "big"))
-    if request.implementation_class_uid:
-        user += _item(0x52, request.implementation_class_uid.encode())
-    for uid, scu, scp in request.roles:
-        user += _item(0x54, struct.pack(">H", len(uid)) + uid.encode() + bytes((scu, scp)))
-    if request.implementation_version_name:
-        user += _item(0x55, request.implementation_version_name.encode())
-    body = struct.pack(
-        ">HH16s16s32x", 1, 0, request.called_ae_title.ljust(16).encode(), request.calling_ae_title.ljust(16).encode()
+    return _associate(
+        A_ASSOCIATE_RQ,
+        request.called_ae_title,
+        request.calling_ae_title,
+        items,
+        _user_information(
+            pdu_byte_count_max=request.pdu_byte_count_max,
+            implementation_class_uid=request.implementation_class_uid,
+            implementation_version_name=request.implementation_version_name,
+            roles=request.roles,
+            operations=request.operations,
+        ),
     )
-    body += items + _item(0x50, user)
-    return HEADER.pack(A_ASSOCIATE_RQ, len(body)) + body
+
+
+def encode_associate_accept(
+    request: AssociateRequest,
+    answers: Sequence[AnsweredContext],
+    *,
+    pdu_byte_count_max: int,
+    implementation_class_uid: str,
+    implementation_version_name: str,
+    roles: Sequence[tuple[str, bool, bool]] = (),
+    operations: tuple[int, int] | None = None,
+) -> bytes:
+    """A whole A-ASSOCIATE-AC PDU (PS3.8 9.3.3); `roles` and `operations` only where the request has them."""
+    items = _item(0x10, request.application_context.encode())
+    for answered in answers:
+        # One that is refused has a transfer syntax too, of no significance (PS3.8 9.3.3.2).
+        syntax = _item(0x40, (answered.transfer_syntax or IMPLICIT_VR_LITTLE_ENDIAN).encode())
+        items += _item(0x21, bytes((answered.context_id, 0, answered.result, 0)) + syntax)
+    return _associate(
+        A_ASSOCIATE_AC,
+        request.called_ae_title,
+        request.calling_ae_title,
+        items,
+        _user_information(
+            pdu_byte_count_max=pdu_byte_count_max,
+            implementation_class_uid=implementation_class_uid,
+            implementation_version_name=implementation_version_name,
+            roles=roles,
+            operations=operations,
+        ),
+    )
 
 
 def encode_associate_rejection(*, result: int, source: int, diagnostic: int) -> bytes:
@@ -125,9 +163,17 @@ def encode_associate_rejection(*, result: int, source: int, diagnostic: int) -> 
     return HEADER.pack(A_ASSOCIATE_RJ, 4) + bytes((0, result, source, diagnostic))
 
 
-def encode_abort(*, diagnostic: int) -> bytes:
-    """A whole A-ABORT PDU of the service provider (PS3.8 9.3.8): 1 unknown PDU, 2 unexpected PDU, 6 invalid value."""
-    return HEADER.pack(A_ABORT, 4) + bytes((0, 0, 2, diagnostic))
+def encode_release(kind: int) -> bytes:
+    """A whole A-RELEASE-RQ or A-RELEASE-RP PDU (PS3.8 9.3.6, 9.3.7)."""
+    return HEADER.pack(kind, 4) + bytes(4)
+
+
+def encode_abort(*, diagnostic: int, by_user: bool = False) -> bytes:
+    """A whole A-ABORT PDU (PS3.8 9.3.8).
+
+    Of the service provider: 0 no reason, 1 unknown PDU, 2 unexpected PDU, 6 invalid value; of its user there is no reason.
+    """
+    return HEADER.pack(A_ABORT, 4) + bytes((0, 0, 0 if by_user else 2, diagnostic))
 
 
 def presentation_data(body: memoryview) -> Iterator[tuple[int, int, memoryview]]:
@@ -141,7 +187,7 @@ def presentation_data(body: memoryview) -> Iterator[tuple[int, int, memoryview]]
     while position < end:
         if end - position < 6:
             raise ProtocolError("PDV is cut off")
-        length, context_id, control = _PDV.unpack_from(body, position)
+        length, context_id, control = PDV_HEADER.unpack_from(body, position)
         if length < 2 or length > end - position - 4:
             raise ProtocolError("PDV is longer than its PDU, or shorter than its header")
         yield context_id, control, body[position + 6 : position + 4 + length]
@@ -165,8 +211,34 @@ def _fragments(context_id: int, data: bytes, *, control: int, pdu_byte_count_max
     for start in range(0, len(data), step):
         part = data[start : start + step]
         flags = control | 2 if start + step >= len(data) else control
-        out += HEADER.pack(P_DATA_TF, len(part) + 6) + _PDV.pack(len(part) + 2, context_id, flags) + part
+        out += HEADER.pack(P_DATA_TF, len(part) + 6) + PDV_HEADER.pack(len(part) + 2, context_id, flags) + part
     return bytes(out)
+
+
+def _associate(kind: int, called: str, calling: str, items: bytes, user: bytes) -> bytes:
+    body = struct.pack(">HH16s16s32x", 1, 0, called.ljust(16).encode(), calling.ljust(16).encode())
+    body += items + _item(0x50, user)
+    return HEADER.pack(kind, len(body)) + body
+
+
+def _user_information(
+    *,
+    pdu_byte_count_max: int,
+    implementation_class_uid: str,
+    implementation_version_name: str,
+    roles: Sequence[tuple[str, bool, bool]],
+    operations: tuple[int, int] | None,
+) -> bytes:
+    user = _item(0x51, pdu_byte_count_max.to_bytes(4, "big"))
+    if implementation_class_uid:
+        user += _item(0x52, implementation_class_uid.encode())
+    if operations is not None:
+        user += _item(0x53, _WINDOW.pack(*operations))
+    for uid, scu, scp in roles:
+        user += _item(0x54, struct.pack(">H", len(uid)) + uid.encode() + bytes((scu, scp)))
+    if implementation_version_name:
+        user += _item(0x55, implementation_version_name.encode())
+    return user
 
 
 def _items(data: bytes) -> Iterator[tuple[int, bytes]]:

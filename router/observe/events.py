@@ -13,6 +13,7 @@ EVENTS: dict[str, str] = {
     "association.accepted": "a peer opened an association",
     "association.rejected": "a peer asked for an association and did not get it",
     "association.ended": "an association was released or aborted",
+    "association.failed": "an association ended by a programming error; the others go on",
     "instance.received": "an instance is durable and everything owed for it is written down; Success is answered now",
     "instance.duplicate": "the same bytes again: Success, nothing new is owed",
     "instance.conflict": "the same SOP Instance UID with other bytes: kept apart and delivered as the rules say",
@@ -51,6 +52,12 @@ EVENTS: dict[str, str] = {
     "spool.freed": "bytes were freed after all deliveries and the retention time",
     "spool.short": "free space is under spool.free_byte_count_min: C-STORE is answered 0xA700",
     "ledger.opened": "the ledger is open",
+    # pages and audit
+    "web.failed": "a page could not be shown because of an error of the program",
+    "audit.failed": "an audit message could not be written: pages with patient data are not shown until one can",
+    "audit.syslog_down": "the syslog receiver of the audit trail cannot be reached; messages wait, and lie in the files",
+    "audit.syslog_up": "the syslog receiver of the audit trail takes messages again",
+    "audit.syslog_lost": "the node ended before the syslog receiver had every audit message; the files have them",
     # weights
     "weights.fetching": "weights are being downloaded",
     "weights.first_use": "weights whose digest nobody told us were taken as they are; their digest is kept from now on",

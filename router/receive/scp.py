@@ -8,7 +8,7 @@ from router.core.admission import Limits
 from router.core.instance import ROUTING_KEYWORDS, SopInstance
 from router.core.ports import Clock, Ledger, Spool
 from router.core.rules import Plan
-from router.dimse.server import GuardedServer
+from router.dimse.server import AssociationServer
 from router.dimse.store import Services
 from router.errors import ConfigError
 from router.observe.log import emit
@@ -45,7 +45,7 @@ class StorageScp:
             open_service=desk.open if desk is not None else None,
             notifiers=frozenset(notifiers),
         )
-        self._server: GuardedServer | None = None
+        self._server: AssociationServer | None = None
 
     @property
     def port(self) -> int:
@@ -55,7 +55,7 @@ class StorageScp:
     def start(self) -> None:
         """Returns when the port is open. Raises ConfigError when it cannot be opened."""
         try:
-            self._server = GuardedServer(
+            self._server = AssociationServer(
                 node=self._settings, peer_settings=self._peers, services=self._services, tell=emit
             )
         except OSError as error:

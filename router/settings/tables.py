@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from router.core.instance import ROUTING_KEYWORDS
 from router.core.rules import PREDICATES, Rule
@@ -43,7 +43,7 @@ class NodeSettings(Table):
     """A PDU that has begun must be whole within this (plus its length at 16 kB/s)."""
     drain_timeout_s: Seconds = 10
     """SIGTERM: how long associations and tasks in work may take to end."""
-    wire: Literal["pynetdicom"] = "pynetdicom"
+    wire: Literal["fast", "pynetdicom"] = "fast"
 
 
 class SpoolSettings(Table):
@@ -76,11 +76,68 @@ class CommitmentSettings(Table):
     """A peer that cannot be reached is tried this long; then the report waits until it asks again."""
 
 
+class TrustedProxySettings(Table):
+    """web.trusted_proxy: a reverse proxy in front of the pages."""
+
+    hosts: Annotated[tuple[Network, ...], BeforeValidator(tuple_of), Field(min_length=1)]
+    """Where it speaks from; nobody else's headers are believed."""
+    user_header: str = ""
+    """Who has signed in at the proxy; empty: people sign in here, and the proxy only tells their addresses."""
+    role_header: str = ""
+    """viewer or operator."""
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if bool(self.user_header) != bool(self.role_header):
+            raise ValueError("user_header and role_header go together")
+        return self
+
+
 class WebSettings(Table):
     """[web]: dashboard, metrics, health."""
 
     host: str = "127.0.0.1"
+    """Anything but this machine needs users, or a trusted proxy that knows them."""
     port: Port = 8080
+    certificate_file: FilePath | None = None
+    key_file: FilePath | None = None
+    users_file: FilePath = Path("var/users.json")
+    """Written by `router user`."""
+    session_idle_s: Seconds = 1800
+    session_age_max_s: Seconds = 43200
+    metrics_hosts: Annotated[tuple[Network, ...], BeforeValidator(tuple_of)] = ()
+    """Who may ask for /metrics and /health; empty: anybody who reaches the port."""
+    trusted_proxy: TrustedProxySettings | None = None
+
+    @model_validator(mode="after")
+    def _certificate_and_key(self) -> Self:
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file go together")
+        return self
+
+
+class SyslogSettings(Table):
+    """audit.syslog: where audit messages go besides the files, by syslog over TLS (RFC 5425)."""
+
+    host: str
+    port: Port = 6514
+    ca_file: FilePath | None = None
+    """Of whoever signed the receiver's certificate; without it those that this machine trusts."""
+    certificate_file: FilePath | None = None
+    key_file: FilePath | None = None
+
+
+class AuditSettings(Table):
+    """[audit]: who looked at what and who did what (PS3.15 A.5)."""
+
+    folder: FilePath = Path("var/audit")
+    file_byte_count_max: ByteCount = 64 * 2**20
+    file_age_max_s: Seconds = 86400
+    retention_days: Annotated[int, Field(ge=1, le=36525)] = 2192
+    """Files are kept this long after their last message: six years."""
+    site_id: str = ""
+    """AuditEnterpriseSiteID of every message."""
+    syslog: SyslogSettings | None = None
 
 
 class LogSettings(Table):
@@ -149,6 +206,7 @@ class Settings(Table):
     ledger: LedgerSettings = LedgerSettings()
     commitment: CommitmentSettings = CommitmentSettings()
     web: WebSettings = WebSettings()
+    audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
     default_deliver: Names = ()
     """Where an instance goes that no rule matches; empty: such an instance is refused with 0x0122."""

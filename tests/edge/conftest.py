@@ -57,8 +57,14 @@ class Node:
 NodeFactory = Callable[..., Node]
 
 
+@pytest.fixture(params=["fast", "pynetdicom"])
+def wire(request: pytest.FixtureRequest) -> str:
+    """Every test that starts a node is run on each wire."""
+    return str(request.param)
+
+
 @pytest.fixture
-def start_node(tmp_path: Path) -> Iterator[NodeFactory]:
+def start_node(tmp_path: Path, wire: str) -> Iterator[NodeFactory]:
     """start_node(ae_title=…, free_byte_count_min=…, plan=…, ledger=…, disk=…): a running Node; settings as in [node]."""
     nodes: list[Node] = []
     stream = io.StringIO()
@@ -77,7 +83,7 @@ def start_node(tmp_path: Path) -> Iterator[NodeFactory]:
     ) -> Node:
         folder = tmp_path / f"spool{len(nodes)}"
         spool = SmallSpool(folder, disk=disk)
-        node_settings = NodeSettings(**{"host": "127.0.0.1", "port": 0, "drain_timeout_s": 5, **settings})
+        node_settings = NodeSettings(**{"host": "127.0.0.1", "port": 0, "drain_timeout_s": 5, "wire": wire, **settings})
         ledger = ledger or MemoryLedger()
         scp = StorageScp(
             settings=node_settings,
@@ -101,8 +107,10 @@ def start_node(tmp_path: Path) -> Iterator[NodeFactory]:
         node.spool.close()
     logger.handlers[:], logger.propagate = before[0], before[1]
     logger.setLevel(before[2])
-    left = [thread.name for thread in threading.enumerate() if thread not in threads and thread.is_alive()]
-    assert not [name for name in left if not name.startswith("process_request")], left
+    left = [thread for thread in threading.enumerate() if thread not in threads]
+    for thread in left:
+        thread.join(60)
+    assert not [thread.name for thread in left if thread.is_alive()]
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ Start = Callable[..., tuple[StorageScp, SqlLedger]]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(tmp_path: Path, wire: str) -> Iterator[Start]:
     """start(linger_s=…): a Storage SCP with a desk for commitment and a ledger; everything asked for is committed."""
     started: list[tuple[StorageScp, SqlLedger, SmallSpool]] = []
 
@@ -69,7 +69,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             resends_max=3,
         )
         scp = StorageScp(
-            settings=NodeSettings(**{"host": "127.0.0.1", "port": 0, **settings}),
+            settings=NodeSettings(**{"host": "127.0.0.1", "port": 0, "wire": wire, **settings}),
             peers=(),
             spool=spool,
             ledger=ledger,

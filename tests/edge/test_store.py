@@ -288,14 +288,36 @@ def test_a_uid_that_is_no_uid_is_refused_and_never_becomes_a_path(node, uid: str
     [
         ({"SOPInstanceUID": "1.2.3.4"}, 0xA900),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4"}, 0xA900),
-        ({"SOPInstanceUID": None}, 0xC000),
-        ({"StudyInstanceUID": None}, 0xC000),
-        ({"SeriesInstanceUID": ""}, 0xC000),
-        ({"StudyInstanceUID": "../evil"}, 0xC000),
+        ({"SOPInstanceUID": None, "StudyInstanceUID": None, "SeriesInstanceUID": ""}, 0xC000),
     ],
 )
 def test_a_data_set_that_is_not_what_the_command_says_is_refused(node, changes, status: int) -> None:
     assert refused(node, CT_UID, encoded(**changes))[0] == status
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"SOPInstanceUID": None},
+        {"StudyInstanceUID": None},
+        {"StudyInstanceUID": ["1.2.3", "1.2.4"]},
+        {"SeriesInstanceUID": ""},
+        {"StudyInstanceUID": "../evil"},
+        {"StudyInstanceUID": "1." * 2000 + "1"},
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*UI.*:UserWarning")
+def test_a_defective_study_or_series_is_passed_on_as_it_is(node, changes) -> None:
+    data = encoded(**changes)
+    with node.peer() as peer:
+        peer.associated()
+        peer.send(store(CT_UID, data))
+        assert peer.status() == 0x0000
+    (instance,) = node.ledger.accepted
+    assert instance.sop_instance_uid == CT_UID
+    assert instance.byte_count == len(data)
+    assert "evil" not in str(node.events("instance.received")), "what is no UID may be anything, and is not logged"
+    assert not [path for path in node.folder.rglob("*") if "evil" in path.name]
 
 
 def test_a_class_other_than_that_of_the_presentation_context_is_refused(node) -> None:

@@ -1,0 +1,131 @@
+"""The bytes of one connection, through one buffer that is used again and again; every wait has a deadline.
+
+The socket stays blocking: one system call reads, and only that one lets other threads of Python run. Deadlines are the
+kernel's (SO_RCVTIMEO), set again only when they differ by much. Nothing polls, nothing is copied before its reader has it.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from contextlib import suppress
+
+#: A PDU of the default length (128 KiB) and what comes with its header.
+_BUFFER_BYTE_COUNT = 200 * 2**10
+#: What is read at once where it is not known how much will come: several small PDUs, or the head of a large one.
+_READ_BYTE_COUNT = 2**16
+#: From here on it is worth waiting for all of it: one call instead of one for each segment.
+_WAIT_FOR_ALL_BYTE_COUNT = 2**14
+
+_TIMEVAL = struct.Struct("@ll")
+_QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+
+
+class Stream:
+    """Reads by one thread. Every method may raise OSError (ConnectionError when the peer closed)."""
+
+    def __init__(self, connection: socket.socket, *, send_timeout_s: float) -> None:
+        connection.settimeout(None)
+        self._connection = connection
+        self._send_timeout_s = send_timeout_s
+        self._buffer = bytearray(_BUFFER_BYTE_COUNT)
+        self._view = memoryview(self._buffer)
+        self._begin = self._end = 0
+        self._timeout_s = 0.0
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(send_timeout_s))
+
+    @property
+    def empty(self) -> bool:
+        """True when everything that was read has been taken."""
+        return self._begin == self._end
+
+    def wait(self, deadline: float) -> None:
+        """Returns when there is at least one byte. Raises TimeoutError."""
+        if self.empty:
+            self._read(1, deadline)
+
+    def unpack(self, form: struct.Struct, deadline: float) -> tuple[int, ...]:
+        """The next few bytes as numbers. Raises TimeoutError."""
+        while self._end - self._begin < form.size:
+            self._read(form.size, deadline)
+        values = form.unpack_from(self._buffer, self._begin)
+        self._begin += form.size
+        return values
+
+    def take(self, byte_count: int, deadline: float) -> memoryview:
+        """Some of the next `byte_count` bytes, as many of them as fit, at least one; valid until the next call.
+
+        Raises TimeoutError.
+        """
+        missing = byte_count - (self._end - self._begin)
+        if missing > 0 and (self.empty or self._end < _BUFFER_BYTE_COUNT):
+            self._read(byte_count, deadline)
+        begin = self._begin
+        self._begin = min(self._end, begin + byte_count)
+        return self._view[begin : self._begin]
+
+    def send(self, data: bytes) -> None:
+        """All of it. Raises TimeoutError for a peer that does not read."""
+        deadline = time.monotonic() + self._send_timeout_s
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self._connection.send(rest) :]
+            except BlockingIOError:
+                raise TimeoutError from None
+            if rest and time.monotonic() > deadline:
+                raise TimeoutError
+
+    def _read(self, byte_count: int, deadline: float) -> None:
+        """Reads once, what is needed or more. Raises TimeoutError."""
+        if self.empty:
+            self._begin = self._end = 0
+        elif self._begin + byte_count > _BUFFER_BYTE_COUNT and self._end == _BUFFER_BYTE_COUNT:
+            rest = self._end - self._begin
+            self._buffer[:rest] = self._buffer[self._begin : self._end]
+            self._begin, self._end = 0, rest
+        missing = min(self._begin + byte_count, _BUFFER_BYTE_COUNT) - self._end
+        if missing >= _WAIT_FOR_ALL_BYTE_COUNT:
+            wanted, flags = missing, int(socket.MSG_WAITALL)
+        else:
+            wanted, flags = min(_READ_BYTE_COUNT, _BUFFER_BYTE_COUNT - self._end), 0
+        connection = self._connection
+        while True:
+            self._arm(deadline - time.monotonic())
+            if _QUICK_ACK is not None:
+                # Without it a sender that uses Nagle's algorithm, as dcmtk does, waits 40 ms for our ACK in every
+                # message. The kernel forgets it by itself.
+                connection.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
+            with suppress(BlockingIOError):
+                count = connection.recv_into(self._view[self._end :], wanted, flags)
+                if not count:
+                    raise ConnectionError("closed by the peer")
+                self._end += count
+                return
+
+    def _arm(self, left_s: float) -> None:
+        """The next read ends after about so long. Raises TimeoutError when that is over."""
+        if left_s <= 0:
+            raise TimeoutError
+        if not 0.8 * left_s <= self._timeout_s <= 1.1 * left_s:
+            self._timeout_s = left_s
+            self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(left_s))
+
+
+def say_goodbye(connection: socket.socket, last_word: bytes, *, timeout_s: float) -> None:
+    """Sends it and waits a little for the peer to close: closing first, with bytes unread, could destroy it."""
+    deadline = time.monotonic() + timeout_s
+    with suppress(OSError):
+        connection.settimeout(timeout_s)
+        connection.sendall(last_word)
+        connection.shutdown(socket.SHUT_WR)
+        while (left_s := deadline - time.monotonic()) > 0:
+            connection.settimeout(left_s)
+            if not connection.recv(2**16):
+                return
+
+
+def _timeval(seconds: float) -> bytes:
+    seconds = max(seconds, 0.001)  # zero would mean: for ever
+    return _TIMEVAL.pack(int(seconds), int(seconds % 1 * 1_000_000))
