@@ -49,6 +49,12 @@ class InstanceKind(StrEnum):
     """A Structured Report that this node made."""
     HEATMAP = "heatmap"
     """A Secondary Capture that this node made."""
+    GSPS = "gsps"
+    """A Grayscale Softcopy Presentation State that this node made."""
+    KEY_OBJECT = "key-object"
+    """A Key Object Selection that this node made."""
+    PDF = "pdf"
+    """An Encapsulated PDF that this node made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from router.core.findings import ClassifierIdentity, NotAnalysed, Outcome, Predi
 from router.core.instance import InstanceKind, Reference, SopInstance
 from router.core.lifecycle import TaskKind
 from router.core.rules import Plan
+from router.core.sight import Sight
 
 
 class Clock(Protocol):
@@ -265,7 +266,7 @@ class Analysis:
     outcome: Outcome
     results: tuple[ResultObject, ...] = ()
     not_reported: str = ""
-    """Plain English: why a prediction has no result object; empty when it has."""
+    """Plain English: why a result object that was asked for is not among them; empty when all are."""
 
 
 class Analyst(Protocol):
@@ -290,10 +291,10 @@ class Analyst(Protocol):
 class ResultBuilder(Protocol):
     """Plug point `router.results`."""
 
-    def build(self, source: Any, instance: SopInstance, prediction: Prediction) -> ResultObject:
+    def build(self, source: Any, instance: SopInstance, prediction: Prediction) -> ResultObject | None:
         """`source` is the image's pydicom Dataset (header; pixels are not needed). Raises NotReportable.
 
-        The same arguments give the same bytes: times in the object come from `instance.received_at`.
+        None: there is nothing to make of this prediction, which is no error. The same arguments give the same bytes: times in the object come from `instance.received_at`.
         """
         ...
 
@@ -306,6 +307,17 @@ class SupersedingBuilder(ResultBuilder, Protocol):
         self, source: Any, instance: SopInstance, prediction: Prediction, made_before: Sequence[Reference]
     ) -> ResultObject:
         """`build`, with the documents made of this image before, newest first. Raises NotReportable."""
+        ...
+
+
+@runtime_checkable
+class Illustrator(Protocol):
+    """Plug point `router.results` too: a builder of objects that show the image and where its findings come from."""
+
+    def illustrate(
+        self, source: Any, instance: SopInstance, prediction: Prediction, sight: Callable[[], Sight]
+    ) -> ResultObject | None:
+        """As `ResultBuilder.build`; `sight` decodes nothing again, and costs some ten milliseconds when it is called."""
         ...
 
 

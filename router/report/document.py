@@ -51,7 +51,7 @@ class Document:
 def encoded(document: Document) -> bytes:
     """The document as a DICOM file. PS3.3 A.35 (SR document IODs), C.17.2 (SR Document General)."""
     context = document.context
-    at = _content_time(document.received_at, context)
+    at = content_time(document.received_at, context)
     day = at.strftime("%Y%m%d")
     time = at.strftime("%H%M%S") + (f".{at.microsecond:06d}" if at.microsecond else "")
     elements = {keyword: element(keyword, value) for keyword, value in context.header.items()}
@@ -89,13 +89,15 @@ def encoded(document: Document) -> bytes:
     )
     sequences: dict[str, tuple[bytes, ...]] = {
         "ReferencedPerformedProcedureStepSequence": (),
-        "ContributingEquipmentSequence": _equipment(document),
+        "ContributingEquipmentSequence": equipment(
+            document.classifier, deed=document.deed, received_at=document.received_at
+        ),
         "ConceptNameCodeSequence": (concept(codes.IMAGING_MEASUREMENT_REPORT),),
         "PerformedProcedureCodeSequence": (),
-        "CurrentRequestedProcedureEvidenceSequence": (_hierarchy(image),),
+        "CurrentRequestedProcedureEvidenceSequence": (hierarchy(image),),
     }
     if document.predecessor is not None:
-        sequences["PredecessorDocumentsSequence"] = (_hierarchy(document.predecessor),)
+        sequences["PredecessorDocumentsSequence"] = (hierarchy(document.predecessor),)
     if document.private_codes:
         sequences["CodingSchemeIdentificationSequence"] = (_private_scheme(),)
     elements |= {keyword: sequence(keyword, *items) for keyword, items in sequences.items()}
@@ -106,7 +108,7 @@ def encoded(document: Document) -> bytes:
     )
 
 
-def _content_time(received_at: datetime, context: Context) -> datetime:
+def content_time(received_at: datetime, context: Context) -> datetime:
     """In the image's own time zone when it names one, else UTC: the host's zone would make other bytes on another host."""
     if not context.utc_offset:
         return received_at.astimezone(UTC)
@@ -115,24 +117,23 @@ def _content_time(received_at: datetime, context: Context) -> datetime:
     return received_at.astimezone(timezone(sign * timedelta(hours=hours, minutes=minutes)))
 
 
-def _equipment(document: Document) -> tuple[bytes, ...]:
-    """Contributing Equipment: who analysed, and the router's signature (`core.provenance`)."""
-    classifier = document.classifier
+def equipment(classifier: ClassifierIdentity, *, deed: str, received_at: datetime) -> tuple[bytes, ...]:
+    """Items of Contributing Equipment: who analysed, and the router's signature (`core.provenance`)."""
     said = f"{DEMONSTRATION} " if classifier.demonstration else ""
     algorithm = _contribution(
         manufacturer=classifier.manufacturer,
         model_name=classifier.algorithm,
         versions=(classifier.version,),
-        description=f"{said}{document.deed}; weights sha256 {classifier.weights_sha256}",
+        description=f"{said}{deed}; weights sha256 {classifier.weights_sha256}",
         device=device_uid(weights_sha256=classifier.weights_sha256),
-        at=document.received_at,
+        at=received_at,
     )
     router = _contribution(
         manufacturer=provenance.MANUFACTURER,
         model_name=provenance.MODEL_NAME,
         versions=software_versions(),
         description=f"{said}Routed the image and wrote this result. {NOT_FOR_DIAGNOSIS}",
-        at=document.received_at,
+        at=received_at,
     )
     return algorithm, router
 
@@ -153,7 +154,7 @@ def _contribution(
     )
 
 
-def _hierarchy(to: Reference) -> bytes:
+def hierarchy(to: Reference) -> bytes:
     """Hierarchical SOP Instance Reference (PS3.3 C.17.2.1)."""
     instance = item(
         text("ReferencedSOPClassUID", to.sop_class_uid), text("ReferencedSOPInstanceUID", to.sop_instance_uid)

@@ -60,9 +60,9 @@ class SrBuilder:
         context = context_of(source, sop_class_uid=instance.sop_class_uid)
         if context.sop_instance_uid != instance.sop_instance_uid:
             raise NotReportable("the data set is not of the instance that was received")
-        _refuse_nonsense(prediction)
+        refuse_nonsense(prediction)
         classifier = prediction.classifier
-        parameters = digest(_what_scores_depend_on(prediction))
+        parameters = digest(what_scores_depend_on(prediction))
         series_instance_uid = result_series_instance_uid(
             kind=InstanceKind.SR.value,
             study_instance_uid=context.study_instance_uid,
@@ -117,7 +117,8 @@ def series_description(classifier: ClassifierIdentity) -> str:
     return f"{ascii_text(f'AI result {classifier.algorithm}', room)} {NOT_FOR_DIAGNOSIS}"
 
 
-def _refuse_nonsense(prediction: Prediction) -> None:
+def refuse_nonsense(prediction: Prediction) -> None:
+    """Raises NotReportable for a prediction without findings, or with findings that cannot be."""
     labels = [finding.label for finding in prediction.findings]
     if not labels:
         raise NotReportable("the prediction has no findings")
@@ -129,7 +130,8 @@ def _refuse_nonsense(prediction: Prediction) -> None:
                 raise NotReportable(f"{finding.label}: score, sigmoid and threshold must be in [0, 1]")
 
 
-def _what_scores_depend_on(prediction: Prediction) -> dict[str, object]:
+def what_scores_depend_on(prediction: Prediction) -> dict[str, object]:
+    """JSON-able; part of the UIDs of everything that is made of a prediction."""
     classifier = prediction.classifier
     return {
         "algorithm": classifier.algorithm,

@@ -9,6 +9,14 @@ from router.core.instance import InstanceKind, SopInstance
 from router.core.ports import ResultObject, Spool
 from router.spool.part10 import data_set_offset
 
+_MODALITIES = {
+    InstanceKind.SR: "SR",
+    InstanceKind.HEATMAP: "OT",
+    InstanceKind.GSPS: "PR",
+    InstanceKind.KEY_OBJECT: "KO",
+    InstanceKind.PDF: "DOC",
+}
+
 
 def spooled(spool: Spool, result: ResultObject, *, at: datetime) -> SopInstance:
     """Spools it; the instance that the ledger can then take. Raises OSError."""
@@ -26,5 +34,5 @@ def spooled(spool: Spool, result: ResultObject, *, at: datetime) -> SopInstance:
         received_at=at,
         kind=result.kind,
         made_by_router=True,
-        header={"Modality": "SR"} if result.kind is InstanceKind.SR else {},
+        header={"Modality": _MODALITIES[result.kind]} if result.kind in _MODALITIES else {},
     )
