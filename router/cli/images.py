@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,18 +19,22 @@ from router.settings import load
 @config_option
 @json_option
 def explain(file: Path, calling_ae_title: str, config: Path, as_json: bool) -> None:
-    """Which rules match a file and why, what would be classified, sent and where. Sends nothing."""
+    """Which rules match a file and why, what would be classified, sent and where. Sends nothing.
+
+    Exit code 1 when the node would refuse it.
+    """
     from router.offline import explain as decide
 
     verdict = decide(load(config), file, calling_ae_title=calling_ae_title)
     if as_json:
         click.echo(json.dumps(verdict, indent=2))
-        return
+        sys.exit(0 if verdict["taken"] else 1)
     for rule in verdict["rules"]:
         mark = "matches" if rule["matches"] else f"does not match: {rule['because']}"
         OUT.print(f"rule {rule['name']!r} {mark}", markup=False, highlight=False, soft_wrap=True)
     for line in verdict["summary"]:
         OUT.print(line, markup=False, highlight=False, soft_wrap=True)
+    sys.exit(0 if verdict["taken"] else 1)
 
 
 @click.command()
@@ -40,13 +45,14 @@ def explain(file: Path, calling_ae_title: str, config: Path, as_json: bool) -> N
 @config_option
 @json_option
 def classify(files: Sequence[Path], classifier: str | None, config: Path, as_json: bool) -> None:
-    """Findings of local files; no network, no ledger."""
+    """Findings of local files; no network, no ledger. Exit code 1 when a file has none."""
     from router.offline import classify_files
 
     rows = classify_files(load(config) if classifier else None, files, classifier=classifier)
+    code = 1 if any("not_analysed" in row for row in rows) else 0
     if as_json:
         click.echo(json.dumps(rows, indent=2))
-        return
+        sys.exit(code)
     for row in rows:
         OUT.print(row["file"], style="bold", markup=False, highlight=False)
         if "not_analysed" in row:
@@ -60,3 +66,4 @@ def classify(files: Sequence[Path], classifier: str | None, config: Path, as_jso
         for finding in sorted(prediction["findings"], key=lambda f: -f["score"]):
             mark = "present" if finding["score"] >= finding["threshold"] else "absent"
             OUT.print(f"  {finding['score']:6.3f}  {mark:8} {finding['label']}", markup=False, highlight=False)
+    sys.exit(code)

@@ -11,7 +11,9 @@ from pathlib import Path
 import click
 
 from router.cli.console import ERR, OUT, config_option, json_option, open_ledger, plain, table_of
-from router.settings import load
+from router.core.lifecycle import TaskKind
+from router.errors import RouterError
+from router.settings import Settings, load
 
 
 @click.command()
@@ -42,25 +44,45 @@ def queue(config: Path, as_json: bool) -> None:
 @click.command()
 @click.argument("tasks", nargs=-1, type=int)
 @click.option("--failed", is_flag=True, help="All failed tasks.")
+@click.option("--kind", type=click.Choice([kind.value for kind in TaskKind]), help="With --failed: only this work.")
 @click.option("--target", help="With --failed: only those of one destination or classifier.")
 @config_option
-def requeue(tasks: Sequence[int], failed: bool, target: str | None, config: Path) -> None:
-    """Put failed tasks back: by number, or all of them."""
-    if bool(tasks) == failed:
-        raise click.UsageError("name task numbers, or --failed")
+@json_option
+def requeue(
+    *, tasks: Sequence[int], failed: bool, kind: str | None, target: str | None, config: Path, as_json: bool
+) -> None:
+    """Put failed tasks back: by number (also those that wait for another try), or all of them."""
+    if bool(tasks) == failed or (tasks and (kind or target)):
+        raise click.UsageError("name task numbers, or --failed with or without --kind and --target")
     with open_ledger(load(config)) as ledger:
-        count = ledger.requeue(None if failed else tasks, target=target)
-    OUT.print(f"{count} task(s) put back")
-    sys.exit(0 if count or failed else 1)
+        targets = sorted({lane.target for lane in ledger.queries.lanes()})
+        if target is not None and target not in targets:
+            raise RouterError(f"nothing was ever owed to {target!r}; there: {', '.join(targets) or 'nobody'}")
+        count = ledger.requeue(set(tasks) or None, kind=TaskKind(kind) if kind else None, target=target)
+    asked = len(set(tasks)) if tasks else count
+    if as_json:
+        click.echo(json.dumps({"put_back": count, "asked_for": asked}, indent=2))
+    else:
+        others = "" if count == asked else f"; {asked - count} neither failed nor waiting for another try, or unknown"
+        OUT.print(f"{count} task(s) put back{others}", markup=False, highlight=False)
+    sys.exit(0 if count == asked else 1)
 
 
 @click.command()
 @click.argument("uid")
 @config_option
 @json_option
-def trace(uid: str, config: Path, as_json: bool) -> None:
+@click.option(
+    "--fhir", "as_fhir", is_flag=True, help="Print its reports as a FHIR R4 Bundle instead; holds patient data."
+)
+def trace(uid: str, config: Path, as_json: bool, as_fhir: bool) -> None:
     """The chain of custody of one SOP instance, study or result: what happened, when, where."""
-    with open_ledger(load(config)) as ledger:
+    if as_json and as_fhir:
+        raise click.UsageError("--json or --fhir, not both")
+    settings = load(config)
+    if as_fhir:
+        sys.exit(_tell(settings, uid))
+    with open_ledger(settings) as ledger:
         entries = ledger.queries.trace(uid)
     if as_json:
         click.echo(json.dumps([plain(entry) for entry in entries], indent=2))
@@ -83,3 +105,16 @@ def trace(uid: str, config: Path, as_json: bool) -> None:
     else:
         ERR.print(f"The ledger knows no SOP instance or study {uid}", markup=False, highlight=False)
     sys.exit(0 if entries else 1)
+
+
+def _tell(settings: Settings, uid: str) -> int:
+    """Prints a FHIR Bundle; the exit code: 1 when something is not in it."""
+    from router.reported import as_fhir
+
+    with open_ledger(settings) as ledger:
+        told = as_fhir(settings, ledger.queries, uid)
+    if told.bundle is not None:
+        click.echo(json.dumps(told.bundle, indent=2, ensure_ascii=False))
+    for line in told.missing:
+        ERR.print(line, markup=False, highlight=False, soft_wrap=True)
+    return 1 if told.missing else 0

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from router.cli.console import OUT, config_option, json_option, progress, table_of
-from router.errors import RouterError
+from router.errors import ConfigError, RouterError
 from router.settings import Settings, load
 
 
@@ -44,8 +44,11 @@ def demo(paths: Sequence[Path], keep: bool, output: Path) -> None:
 @click.command()
 @config_option
 @click.option("--echo", "with_echo", is_flag=True, help="Also C-ECHO every destination.")
-def check(config: Path, with_echo: bool) -> None:
+@json_option
+def check(config: Path, with_echo: bool, as_json: bool) -> None:
     """Validate the configuration file; with --echo ask every destination whether it is there."""
+    if as_json:
+        sys.exit(_check_for_machines(config, with_echo=with_echo))
     settings = load(config)
     OUT.print(f"{config}: configuration is valid", markup=False, highlight=False)
     table = table_of("what", "name", "kind", "details")
@@ -62,12 +65,36 @@ def check(config: Path, with_echo: bool) -> None:
         sys.exit(1 if failures else 0)
 
 
+def _check_for_machines(config: Path, *, with_echo: bool) -> int:
+    """Prints what `check` found as JSON, problems of the file too; the exit code."""
+    found: dict[str, Any] = {"config": str(config), "valid": True, "problems": []}
+    echoes: dict[str, str] = {}
+    try:
+        settings = load(config)
+    except ConfigError as error:
+        found |= {"valid": False, "problems": list(error.problems)}
+    else:
+        for kind, tables in (("classifiers", settings.classifiers), ("destinations", settings.destinations)):
+            found[kind] = {name: table.model_dump(mode="json") for name, table in tables.items()}
+        found["rules"] = [rule.model_dump(mode="json") for rule in settings.rules]
+        if with_echo:
+            echoes = {name: _echo_problem(settings, name) for name in settings.destinations}
+            found["echo"] = {name: {"answers": not why, "problem": why} for name, why in echoes.items()}
+    click.echo(json.dumps(found, indent=2))
+    return 0 if found["valid"] and not any(echoes.values()) else 1
+
+
 @click.command()
 @click.argument("destination", metavar="NAME|AET@HOST:PORT")
 @config_option
-def echo(destination: str, config: Path) -> None:
+@json_option
+def echo(destination: str, config: Path, as_json: bool) -> None:
     """C-ECHO a destination of the configuration, or any node, with a diagnosis when it fails."""
     settings = _settings_for(destination, config)
+    if as_json:
+        why = _echo_problem(settings, destination)
+        click.echo(json.dumps({"destination": destination, "answers": not why, "problem": why}, indent=2))
+        sys.exit(1 if why else 0)
     sys.exit(0 if _echo_one(settings, destination) else 1)
 
 
@@ -130,15 +157,24 @@ def _address(settings: Settings, destination: str) -> Any:
 
 
 def _echo_one(settings: Settings, destination: str) -> bool:
+    if why := _echo_problem(settings, destination):
+        OUT.print(f"{destination}: {why}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return False
+    OUT.print(f"{destination}: answers", style="green", markup=False, highlight=False)
+    return True
+
+
+def _echo_problem(settings: Settings, destination: str) -> str:
+    """The diagnosis; empty when it answers. Raises ConfigError for a destination that is not known."""
     from router.deliver.address import echo as echo_destination
 
     try:
         echo_destination(settings, destination)
+    except ConfigError:
+        raise
     except RouterError as error:
-        OUT.print(f"{destination}: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        return False
-    OUT.print(f"{destination}: answers", style="green", markup=False, highlight=False)
-    return True
+        return str(error) or type(error).__name__
+    return ""
 
 
 def _options(options: Any) -> str:

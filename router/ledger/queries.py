@@ -89,6 +89,15 @@ class InstanceStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MadeReport:
+    """A Structured Report that this node made."""
+
+    instance: SopInstance
+    freed_at: datetime | None
+    """When its bytes were freed; None: they should be in the spool."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HeldBytes:
     """An instance whose bytes should lie in the spool."""
 
@@ -234,6 +243,31 @@ class Queries:
         query = select(instance).where(instance.c.instance_id.in_(made), instance.c.kind == kind.value)
         with self._engine.connect() as connection:
             return [instance_of(row) for row in connection.execute(query.order_by(instance.c.instance_id.desc()))]
+
+    def reports(self, uid: str) -> list[MadeReport]:
+        """The SR with this SOP Instance UID; or, of an original or a study, the newest SR of each classifier about each
+        image (what was made only because a destination takes no other SR class says the same), oldest first.
+        """
+        roots = select(func.coalesce(instance.c.root_id, instance.c.instance_id)).where(
+            or_(instance.c.sop_instance_uid == uid, instance.c.study_instance_uid == uid)
+        )
+        query = (
+            select(instance, event.c.kind.label("made_in"), event.c.target)
+            .join_from(event, instance, event.c.instance_id == instance.c.instance_id)
+            .where(event.c.root_id.in_(roots), event.c.what == "made", instance.c.kind == InstanceKind.SR.value)
+            .order_by(instance.c.instance_id)
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        newest = {(r.root_id, r.target): r for r in rows if r.made_in == TaskKind.CLASSIFY.value}
+        itself = [row for row in rows if row.sop_instance_uid == uid][:1]
+        return [
+            MadeReport(
+                instance=instance_of(row),
+                freed_at=from_us(row.bytes_freed_at) if row.bytes_freed_at is not None else None,
+            )
+            for row in itself or sorted(newest.values(), key=lambda row: row.instance_id)
+        ]
 
     # ---- spool
 

@@ -56,6 +56,31 @@ class FileSpoolWriter:
         return self._place(self._key)
 
 
+def spooled_path(root: Path, spool_key: str) -> Path:
+    """Where a spool key's file lies, for a command that only reads beside the node: no lock is taken.
+
+    Raises SpoolDamaged for a key that is not ours or a file that is gone.
+    """
+    place = _place(root / "objects", spool_key)
+    try:
+        there = stat.S_ISREG(place.stat().st_mode)
+    except FileNotFoundError:
+        there = False
+    except OSError as error:
+        raise SpoolDamaged(f"spool file {spool_key} cannot be read: {error.strerror}") from error
+    if not there:
+        raise SpoolDamaged(f"spool file {spool_key} is gone")
+    return place
+
+
+def _place(objects: Path, key: str) -> Path:
+    if not _KEY.fullmatch(key):
+        raise SpoolDamaged("not a spool key")
+    # The folder changes every 65 s: what is committed together lies together, so that one folder sync can serve all,
+    # and over the hours files still spread evenly.
+    return objects / key[6:8] / key
+
+
 class FileSpool:
     """See core.ports.Spool. Holds a lock on its folder until `close`.
 
@@ -99,16 +124,7 @@ class FileSpool:
 
     def path(self, spool_key: str) -> Path:
         """Of a DICOM file. Raises SpoolDamaged for a key that is not ours or a file that is gone."""
-        place = self._place(spool_key)
-        try:
-            there = stat.S_ISREG(place.stat().st_mode)
-        except FileNotFoundError:
-            there = False
-        except OSError as error:
-            raise SpoolDamaged(f"spool file {spool_key} cannot be read: {error.strerror}") from error
-        if not there:
-            raise SpoolDamaged(f"spool file {spool_key} is gone")
-        return place
+        return spooled_path(self._root, spool_key)
 
     def delete(self, spool_key: str) -> None:
         """Frees the bytes; a file that is gone already is no error. Raises OSError, SpoolDamaged for a foreign key."""
@@ -142,11 +158,7 @@ class FileSpool:
         return f"{int(self._now_s() * 1000) & (2**48 - 1):012x}{secrets.token_hex(8)}"
 
     def _place(self, key: str) -> Path:
-        if not _KEY.fullmatch(key):
-            raise SpoolDamaged("not a spool key")
-        # The folder changes every 65 s: what is committed together lies together, so that one folder sync can serve all,
-        # and over the hours files still spread evenly.
-        return self._objects / key[6:8] / key
+        return _place(self._objects, key)
 
     def _take_lock(self) -> None:
         assert self._lock_fd is not None
