@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydicom.dataset import Dataset
 
+from router.classify.card import Card, demo_card
 from router.classify.decode import stored_values
 from router.classify.gate import GateSettings, gate, remarks
 from router.classify.heat import look_of
@@ -102,6 +103,13 @@ class DemoClassifier:
         if self._network is None or self._points is None:
             raise RuntimeError("load() comes first")
         return self._network, self._points
+
+
+def card() -> Card:
+    """The demonstration's model card."""
+    points = read(WEIGHTS)[1]
+    digest = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
+    return demo_card(points, architecture=DEMO, side=SIDE, sha256=digest)
 
 
 def read(path: Path) -> tuple[Mapping[str, NDArray[Any]], OperatingPoints]:

@@ -98,7 +98,7 @@ class _Reader(pickle.Unpickler):
                 return known[name]
         if module == "torch" and name in _STORAGES:
             return name
-        if module.startswith("torch.nn.modules.") or module == "torchxrayvision.models":
+        if module.startswith(("torch.nn.modules.", "torchvision.models.")) or module == "torchxrayvision.models":
             return type("Inert", (_Inert,), {})
         raise WeightsUnavailable(
             f"the file names {module}.{name}, which weights do not need; nothing of it was executed"

@@ -1,4 +1,4 @@
-"""What `router models` does: list, fetch, import and verify weights. Plain functions; printing is the command line's."""
+"""Our outputs beside those that upstream published for its sample images. Printing is the command line's."""
 
 from __future__ import annotations
 
@@ -10,31 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from router.classify.fetch import Progress, sha256_of
+from router.classify.fetch import sha256_of
 from router.classify.network import open_network
-from router.classify.published import PUBLISHED, PublishedWeights
+from router.classify.published import PUBLISHED
 from router.classify.resize import Float32Array, resized
 from router.classify.scoring import OperatingPoints, findings_of
-from router.classify.weights import Weights, identify
-from router.classify.weights_folder import WeightsFolder
-from router.errors import WeightsUnavailable
+from router.classify.weights import Weights
 
 _OUTPUTS = Path(__file__).with_name("published_outputs.json")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
-    """One line of `router models list`."""
-
-    name: str
-    labels: tuple[str, ...]
-    here: bool
-    sha256: str
-    """Of the file that is here, else the digest the router knows; empty when neither."""
-    trust: str
-    """How the digest of the file that is here is known; empty when it is not here."""
-    problem: str = ""
-    """Why what is here cannot be used; empty when it can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,55 +55,6 @@ class Verification:
     def agrees(self) -> bool | None:
         """None when nothing could be compared."""
         return all(c.agrees for c in self.comparisons) if self.comparisons else None
-
-
-def published(name: str) -> PublishedWeights:
-    """The weights of a name. Raises WeightsUnavailable for a name that torchxrayvision does not publish."""
-    if name not in PUBLISHED:
-        raise WeightsUnavailable(f"no weights are called {name!r}; there are: {', '.join(PUBLISHED)}")
-    return PUBLISHED[name]
-
-
-def list_weights(folder: Path) -> list[Listed]:
-    """All weights the router knows, and which of them are in `folder`."""
-    listed = []
-    for known in PUBLISHED.values():
-        here, problem = None, ""
-        try:
-            here = WeightsFolder(folder).find(known)
-        except WeightsUnavailable as error:
-            problem = str(error)
-        listed.append(
-            Listed(
-                name=known.name,
-                labels=tuple(label for label, t in zip(known.labels, known.op_threshs, strict=True) if t is not None),
-                here=here is not None,
-                sha256=here.sha256 if here is not None else known.sha256,
-                trust=here.trust if here is not None else "",
-                problem=problem,
-            )
-        )
-    return listed
-
-
-def fetch(name: str, folder: Path, *, mirror: str = "", sha256: str = "", progress: Progress | None = None) -> Weights:
-    """The weights in `folder`, fetched unless they are there. Raises WeightsUnavailable."""
-    weights = WeightsFolder(folder, mirror=mirror)
-    return weights.obtain(published(name), may_fetch=True, sha256=sha256, progress=progress)
-
-
-def import_file(path: Path, folder: Path, *, name: str = "", sha256: str = "") -> Weights:
-    """Takes a file in that somebody brought; its name or digest says which weights it holds, unless `name` does.
-
-    Raises WeightsUnavailable, also when the folder cannot be written.
-    """
-    if not path.is_file():
-        raise WeightsUnavailable(f"no file {path}")
-    known = published(name) if name else identify(path)
-    weights = WeightsFolder(folder).take_in(path, known, sha256=sha256)
-    if weights.path == path:
-        raise WeightsUnavailable(f"{folder}: cannot be written")
-    return weights
 
 
 def verify(weights: Weights, images: Path) -> Verification:

@@ -1,4 +1,4 @@
-"""Commands for weights: models list, fetch, import, verify."""
+"""Commands for weights: models list, show, fetch, import, verify."""
 
 from __future__ import annotations
 
@@ -21,25 +21,41 @@ _folder = click.option(
 
 @click.group()
 def models() -> None:
-    """Weights of TorchXRayVision's classifiers: list, fetch, verify, import."""
+    """Classifiers and their weights: list, show, fetch, verify, import."""
 
 
 @models.command("list")
 @_folder
 @json_option
 def models_list(folder: Path, as_json: bool) -> None:
-    """The weights the router knows, and which of them are here."""
-    from router.classify.verify import list_weights
+    """The classifiers the router knows, what they were trained on, and which of their weights are here."""
+    from router.classify.catalogue import list_weights
 
     listed = list_weights(folder)
     if as_json:
         click.echo(json.dumps([plain(item) for item in listed], indent=2))
         return
-    table = table_of("name", "labels", "here", "SHA-256", "known from")
+    table = table_of("name", "labels", "trained on", "here", "SHA-256")
+    table.columns[0].no_wrap = table.columns[-1].no_wrap = True
     for item in listed:
-        here = f"no: {item.problem}" if item.problem else "yes" if item.here else "no"
-        table.add_row(item.name, str(len(item.labels)), here, item.sha256[:16], item.trust)
+        here = f"no: {item.problem}" if item.problem else f"yes, {item.trust}" if item.here else "no"
+        data = ", ".join(line.partition(":")[0] for line in item.card.trained_on)
+        table.add_row(item.name, str(len(item.labels)), data, here, item.sha256[:8] or "not known")
     OUT.print(table)
+    OUT.print("Operating points, limits, licence, literature: router models show NAME", highlight=False)
+
+
+@models.command("show")
+@click.argument("name")
+@_folder
+@json_option
+def models_show(name: str, folder: Path, as_json: bool) -> None:
+    """The model card of a classifier, by its name or by the path of a weights file."""
+    from router.classify.card import markdown
+    from router.classify.catalogue import find_card
+
+    card = find_card(name, folder)
+    click.echo(json.dumps(card.to_json(), indent=2) if as_json else markdown(card), nl=as_json)
 
 
 @models.command("fetch")
@@ -51,7 +67,7 @@ def models_fetch(name: str, folder: Path, mirror: str, sha256: str) -> None:
     """Download weights, check their SHA-256, convert them once to safetensors."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-    from router.classify.verify import fetch
+    from router.classify.catalogue import fetch
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=ERR) as bars:
@@ -72,12 +88,17 @@ def models_fetch(name: str, folder: Path, mirror: str, sha256: str) -> None:
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @_folder
 @click.option("--name", default="", help="Which weights it holds, when neither file name nor digest says.")
+@click.option(
+    "--card",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Of a site's own weights: what they are (docs/models/own.md). By default FILE's name with the ending .toml.",
+)
 @click.option("--sha256", default="", help="Of the file, as told by whoever you have it from.")
-def models_import(file: Path, folder: Path, name: str, sha256: str) -> None:
+def models_import(file: Path, folder: Path, name: str, card: Path | None, sha256: str) -> None:
     """Take in a weights file that somebody brought: for machines without internet."""
-    from router.classify.verify import import_file
+    from router.classify.catalogue import import_file
 
-    weights = import_file(file, folder, name=name, sha256=sha256)
+    weights = import_file(file, folder, name=name, card=card, sha256=sha256)
     OUT.print(f"{weights.path}: {weights.name} ({weights.trust})", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -92,10 +113,10 @@ def models_import(file: Path, folder: Path, name: str, sha256: str) -> None:
 )
 def models_verify(name: str, folder: Path, images: Path) -> None:
     """Compare our outputs with those that upstream published for its sample images."""
-    from router.classify.verify import published, verify
-    from router.classify.weights_folder import WeightsFolder
+    from router.classify.catalogue import find_weights
+    from router.classify.verify import verify
 
-    weights = WeightsFolder(folder).obtain(published(name), may_fetch=False)
+    weights = find_weights(name, folder)
     verification = verify(weights, images)
     table = table_of("image", "labels", "largest difference", "at", "verdict")
     for item in verification.comparisons:

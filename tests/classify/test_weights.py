@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from router.classify import verify, weights_folder
+from router.classify import catalogue, verify, weights_folder
 from router.classify.network import DEMO, DENSENET
 from router.classify.published import PUBLISHED
 from router.classify.torch_network import build
@@ -218,25 +218,25 @@ def test_a_converted_file_can_be_named_elsewhere(tmp_path: Path, known, upstream
 
 
 def test_listing_says_what_is_here(tmp_path: Path, upstream_file: Path) -> None:
-    verify.import_file(upstream_file, tmp_path, name="densenet121-res224-nih")
-    listed = {line.name: line for line in verify.list_weights(tmp_path)}
-    assert set(listed) == set(PUBLISHED)
-    assert [name for name, line in listed.items() if line.here] == ["densenet121-res224-nih"]
+    catalogue.import_file(upstream_file, tmp_path, name="densenet121-res224-nih")
+    listed = {line.name: line for line in catalogue.list_weights(tmp_path)}
+    assert set(listed) == {*PUBLISHED, "demo"}
+    assert [name for name, line in listed.items() if line.here] == ["densenet121-res224-nih", "demo"]
     assert len(listed["densenet121-res224-nih"].labels) == 14
     assert listed["densenet121-res224-all"].sha256.startswith("56524913")
 
 
 def test_import_names_what_is_wrong(tmp_path: Path, upstream_file: Path) -> None:
     with pytest.raises(WeightsUnavailable, match="no weights are called"):
-        verify.import_file(upstream_file, tmp_path, name="densenet")
+        catalogue.import_file(upstream_file, tmp_path, name="densenet")
     with pytest.raises(WeightsUnavailable, match="SHA-256"):
-        verify.import_file(upstream_file, tmp_path, name="densenet121-res224-all")
+        catalogue.import_file(upstream_file, tmp_path, name="densenet121-res224-all")
 
 
 def test_verify_compares_with_what_is_published_and_sees_other_weights(
     shared_data: Path, tmp_path: Path, full_file: Path
 ) -> None:
-    ours = verify.import_file(full_file, tmp_path, name="densenet121-res224-all", sha256=_digest(full_file))
+    ours = catalogue.import_file(full_file, tmp_path, name="densenet121-res224-all", sha256=_digest(full_file))
     found = verify.verify(ours, shared_data / "png")
     assert {c.image for c in found.comparisons} == {"00000001_000.png", "00027426_000.png"}
     assert found.missing_images == ("16747_3_1.jpg",)
@@ -264,7 +264,7 @@ def test_verify_agrees_with_outputs_made_by_upstreams_own_chain(
     }
     monkeypatch.setattr(verify, "_OUTPUTS", tmp_path / "pairs.json")
     (tmp_path / "pairs.json").write_text(json.dumps({"pairs": [pair]}))
-    ours = verify.import_file(full_file, tmp_path, name=published.name, sha256=_digest(full_file))
+    ours = catalogue.import_file(full_file, tmp_path, name=published.name, sha256=_digest(full_file))
     found = verify.verify(ours, image.parent)
     assert found.agrees
     assert found.comparisons[0].compared == 18
