@@ -55,11 +55,19 @@ class DurableFile:
     Every method but `discard` may raise OSError; after that only `discard` does anything, and it has been called already.
     """
 
-    def __init__(self, *, temporary: Path, final: Path | Callable[[], Path], disk: Disk) -> None:
-        """`final`: its name, or what gives it one in `commit`."""
+    def __init__(
+        self,
+        *,
+        temporary: Path,
+        final: Path | Callable[[], Path],
+        disk: Disk,
+        sync_folder: Callable[[Path], None] | None = None,
+    ) -> None:
+        """`final`: its name, or what gives it one in `commit`. `sync_folder`: the disk's, or one that many share."""
         self._temporary = temporary
         self._final = final
         self._disk = disk
+        self._sync_folder = sync_folder or disk.sync_folder
         self._gathered = bytearray()
         self._fd: int | None = disk.create(temporary)
         fault_point("spool.created")
@@ -107,7 +115,7 @@ class DurableFile:
             self.discard()
             raise
         try:
-            self._disk.sync_folder(final.parent)
+            self._sync_folder(final.parent)
             fault_point("spool.folder_synced")
         except OSError:
             with suppress(OSError):

@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from router.errors import ConfigError, SpoolDamaged
 from router.spool.durable import Disk, DurableFile
+from router.spool.group import FolderSync
 
 _KEY = re.compile(r"[0-9a-f]{28}")
 
@@ -26,12 +27,18 @@ class FileSpoolWriter:
     """See core.ports.SpoolWriter."""
 
     def __init__(
-        self, *, temporary: Path, new_key: Callable[[], str], place: Callable[[str], Path], disk: Disk
+        self,
+        *,
+        temporary: Path,
+        new_key: Callable[[], str],
+        place: Callable[[str], Path],
+        disk: Disk,
+        sync_folder: Callable[[Path], None],
     ) -> None:
         self._new_key = new_key
         self._place = place
         self._key = ""
-        self._file = DurableFile(temporary=temporary, final=self._final, disk=disk)
+        self._file = DurableFile(temporary=temporary, final=self._final, disk=disk, sync_folder=sync_folder)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Appends. Raises OSError."""
@@ -92,6 +99,7 @@ class FileSpool:
         self._objects = path / "objects"
         self._root = path
         self._disk = disk or Disk()
+        self._sync_folder = FolderSync(self._disk.sync_folder)
         # Setting the clock must not make a file old whose row is on its way: its age is what has passed here.
         started_s = time.time() - time.monotonic()
         self._now_s = now_s or (lambda: started_s + time.monotonic())
@@ -113,7 +121,11 @@ class FileSpool:
     def writer(self) -> FileSpoolWriter:
         """A new instance on its way to the disk. Raises OSError."""
         return FileSpoolWriter(
-            temporary=self._incoming / secrets.token_hex(14), new_key=self._new_key, place=self._place, disk=self._disk
+            temporary=self._incoming / secrets.token_hex(14),
+            new_key=self._new_key,
+            place=self._place,
+            disk=self._disk,
+            sync_folder=self._sync_folder,
         )
 
     def put(self, data: bytes) -> str:
