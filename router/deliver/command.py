@@ -6,6 +6,7 @@ Command sets are implicit VR little endian (PS3.7 6.3.1); elements are those of 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 C_STORE_RQ = 0x0001
@@ -25,6 +26,8 @@ class NotAResponse(ValueError):
 class Response:
     """What a peer answered."""
 
+    message_id: int
+    """Of the request."""
     status: int
     comment: str
     """Error Comment (0000,0902): the peer's words; may quote values of elements, so it is never logged."""
@@ -49,18 +52,25 @@ def c_echo_rq(*, message_id: int) -> bytes:
     )
 
 
-def response_to(request: int, *, message_id: int, command_set: bytes) -> Response:
-    """The response in a command set. Raises NotAResponse when it is none, or one to something else."""
+def parse_response(command_set: bytes, *, requests: Mapping[int, int]) -> Response:
+    """The response in a command set. `requests`: Message ID -> command field of what waits for its answer.
+
+    Raises NotAResponse when it is none, or one to something else.
+    """
     elements = _elements(command_set)
-    if _number(elements, 0x0100) != request | _RESPONSE:
-        raise NotAResponse(f"expected the response {request | _RESPONSE:#06x}, it is another command")
-    if _number(elements, 0x0120) != message_id:
-        raise NotAResponse("the response is to another message")
+    message_id = _number(elements, 0x0120)
+    if message_id is None or message_id not in requests:
+        raise NotAResponse("it is no response to anything that was asked")
+    expected = requests[message_id] | _RESPONSE
+    if _number(elements, 0x0100) != expected:
+        raise NotAResponse(f"expected the response {expected:#06x}, it is another command")
     status = _number(elements, 0x0900)
     if status is None:
         raise NotAResponse("the response has no status")
     comment = elements.get(0x0902, b"").decode("ascii", "replace").strip(" \0")
-    return Response(status=status, comment="".join(c if c.isprintable() else "?" for c in comment)[:200])
+    return Response(
+        message_id=message_id, status=status, comment="".join(c if c.isprintable() else "?" for c in comment)[:200]
+    )
 
 
 def _command(elements: bytes) -> bytes:

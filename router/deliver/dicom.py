@@ -6,7 +6,9 @@ instance, in explicit VR little endian; the spooled original stays as it is.
 
 from __future__ import annotations
 
-import threading
+import math
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Annotated
@@ -17,10 +19,13 @@ from pydicom.uid import UID
 from router.core.commitment import CommitmentReport, Reference
 from router.core.ports import Delivered, Delivery, Transcoder
 from router.deliver.answers import outcome_of
-from router.deliver.association import CONTEXT_COUNT_MAX, Address, Association, Context
+from router.deliver.association import Address, Association
 from router.deliver.command import VERIFICATION
 from router.deliver.commitment import request_commitment
-from router.deliver.intact import intact
+from router.deliver.intact import intact, intact_to_its_end
+from router.deliver.line import Item, Line, context_of
+from router.deliver.negotiation import CONTEXT_COUNT_MAX, Context
+from router.deliver.parking import Parking
 from router.errors import (
     AssociationBroke,
     AssociationRejected,
@@ -36,6 +41,8 @@ from router.settings import AETitle, Port, Seconds, Table
 
 _IMPLICIT = "1.2.840.10008.1.2"
 _EXPLICIT = "1.2.840.10008.1.2.1"
+#: So long instances go one by one to a peer that broke an association with several of them outstanding.
+_CAREFUL_S = 300
 
 Settled = Callable[[int, Delivered | Exception], None]
 
@@ -55,8 +62,10 @@ class DicomDestination:
         connect_timeout_s: Seconds = 10
         response_timeout_s: Seconds = 60
         """For each answer, and for the peer to take each 128 KiB."""
-        keep_open_s: Annotated[float, Field(ge=0, le=60, strict=False)] = 1
+        keep_open_s: Annotated[float, Field(ge=0, le=60, strict=False)] = 5
         """An association without work is kept this long: instances that come one by one share it."""
+        operations_max: Annotated[int, Field(ge=1, le=64)] = 8
+        """C-STOREs that may wait for their answers at once, where the peer agrees to more than one. 1: that is not asked for."""
         transcode: bool = True
         """Whether what it does not take compressed is sent to it uncompressed; otherwise that delivery fails."""
         commitment: bool = False
@@ -82,19 +91,24 @@ class DicomDestination:
             connect_timeout_s=settings.connect_timeout_s,
             response_timeout_s=settings.response_timeout_s,
         )
-        self._keep_open_s = settings.keep_open_s
-        self._parked: list[tuple[Association, threading.Timer]] = []
-        self._lock = threading.Lock()
-        self._closed = False
+        self._parking = Parking(settings.keep_open_s)
+        self._operations_max = settings.operations_max
+        self._careful_until = -math.inf
+        """By time.monotonic(): after an association broke with several instances outstanding."""
 
     def send(self, deliveries: Sequence[Delivery], settled: Settled) -> None:
         """Sends in order, and calls `settled` once for each as soon as its answer is known. See core.ports.Destination."""
+        unsettled = dict.fromkeys(range(len(deliveries)))
+
+        def settle(index: int, outcome: Delivered | Exception) -> None:
+            del unsettled[index]
+            settled(index, outcome)
+
         for chunk in self._chunks(deliveries):
-            gone = self._send_chunk(chunk, settled)
-            if gone is not None:
-                first, problem = gone
-                for index in range(first, len(deliveries)):
-                    settled(index, _again(problem))
+            problem = self._send_chunk(chunk, settle)
+            if problem is not None:
+                for index in list(unsettled):
+                    settle(index, _again(problem))
                 return
 
     def echo(self) -> None:
@@ -125,45 +139,71 @@ class DicomDestination:
 
     def close(self) -> None:
         """Releases the associations that wait for work."""
-        with self._lock:
-            self._closed = True
-            parked, self._parked = self._parked, []
-        for association, timer in parked:
-            timer.cancel()
-            association.release()
+        self._parking.close()
 
-    def _send_chunk(
-        self, chunk: Sequence[tuple[int, Delivery]], settled: Settled
-    ) -> tuple[int, PeerUnreachable | AssociationRejected] | None:
-        """None, or from which index on nothing can be sent, and why."""
-        wanted = [self._wanted(delivery) for _, delivery in chunk]
-        line = _Line(self._address, list(dict.fromkeys(context for contexts in wanted for context in contexts)))
-        position = 0
+    def _send_chunk(self, chunk: Sequence[Item], settled: Settled) -> PeerUnreachable | AssociationRejected | None:
+        """None, or why nothing more can be sent."""
+        wanted = [self._wanted(item.delivery) for item in chunk]
+        careful = time.monotonic() < self._careful_until
+        todo = deque(chunk)
         try:
-            line.take(self._take_parked(wanted))
-            while position < len(chunk):
-                index, delivery = chunk[position]
-                with ExitStack() as until_sent:
-                    ready = self._as_taken(line, delivery, until_sent)
-                    try:
-                        outcome = self._store(line, delivery, ready) if isinstance(ready, Delivery) else ready
-                    except PeerUnreachable as error:
-                        line.association.abort()
-                        if line.proven:
-                            settled(index, AssociationBroke(str(error)))
-                            return index + 1, error
-                        # The peer gave a parked association up just now. C-STORE is idempotent: a new one will tell.
-                        line.open()
-                        continue
-                settled(index, outcome)
-                line.proven = True
-                position += 1
+            line = Line(
+                self._address,
+                list(dict.fromkeys(context for contexts in wanted for context in contexts)),
+                operations_max=1 if careful else self._operations_max,
+                parked=self._parking.take(wanted),
+            )
+            while todo or line.waits:
+                try:
+                    self._advance(line, todo, settled)
+                except PeerUnreachable as error:
+                    lost = line.abandon()
+                    if line.proven and len(lost) == 1:
+                        settled(lost[0].index, AssociationBroke(str(error)))
+                        return error
+                    if line.proven and lost:  # one of several: sent one by one, it will show which
+                        self._careful_until = time.monotonic() + _CAREFUL_S
+                        line.one_by_one()
+                    # Else the peer gave a parked association up just now. C-STORE is idempotent: a new one will tell.
+                    todo.extendleft(reversed(lost))
+                    line.open()
         except (PeerUnreachable, AssociationRejected) as error:
-            return chunk[position][0], error
-        self._park(line.association)
+            return error
+        self._parking.park(line.association)
         return None
 
-    def _as_taken(self, line: _Line, delivery: Delivery, until_sent: ExitStack) -> Delivery | RouterError:
+    def _advance(self, line: Line, todo: deque[Item], settled: Settled) -> None:
+        """Sends the next instance, or takes an answer. Raises PeerUnreachable, AssociationRejected."""
+        if not (todo and line.has_room()) or (line.waits and line.association.answer_waits()):
+            self._take_answer(line, settled)
+            return
+        item = todo[0]
+        own = context_of(item.delivery)
+        if own not in line.association.accepted and line.waits:
+            self._take_answer(line, settled)  # decoding takes long: what is outstanding is settled before
+            return
+        with ExitStack() as until_sent:
+            form = self._as_taken(line, item.delivery, until_sent)
+            todo.popleft()
+            problem = self._transmit(line, item, form) if isinstance(form, Delivery) else form
+        if problem is None:
+            return
+        settled(item.index, problem)
+        line.proven = True
+        if line.association.cut_off:  # the others that are outstanding are to blame for nothing
+            todo.extendleft(reversed([lost for lost in line.abandon() if lost is not item]))
+            line.open()
+
+    def _take_answer(self, line: Line, settled: Settled) -> None:
+        item, form, response = line.answer()
+        fault_point("deliver.answered")
+        outcome = outcome_of(response, peer=self._address.ae_title)
+        if form is not item.delivery and isinstance(outcome, Delivered):
+            note = f"sent uncompressed: {self._address.ae_title} does not take {_syntax(item.delivery)}"
+            outcome = Delivered(note="; ".join(part for part in (note, outcome.note) if part))
+        settled(item.index, outcome)
+
+    def _as_taken(self, line: Line, delivery: Delivery, until_sent: ExitStack) -> Delivery | RouterError:
         """The delivery in a transfer syntax that the peer takes, or why there is none. May open the association anew."""
         own, *others = self._wanted(delivery)
         if own in line.association.accepted:
@@ -182,14 +222,7 @@ class DicomDestination:
             # Decoding took longer than the peer lets an association idle: no instance is to blame.
             line.association.abort()
             line.open()
-        return uncompressed if _context(uncompressed) in line.association.accepted else self._not_taken(delivery)
-
-    def _store(self, line: _Line, delivery: Delivery, ready: Delivery) -> Delivered | RouterError:
-        outcome = self._transmit(line.association, ready)
-        if ready is delivery or not isinstance(outcome, Delivered):
-            return outcome
-        note = f"sent uncompressed: {self._address.ae_title} does not take {_syntax(delivery)}"
-        return Delivered(note="; ".join(part for part in (note, outcome.note) if part))
+        return uncompressed if context_of(uncompressed) in line.association.accepted else self._not_taken(delivery)
 
     def _not_taken(self, delivery: Delivery, more: str = "") -> NoAcceptedContext:
         instance = delivery.instance
@@ -197,36 +230,30 @@ class DicomDestination:
             f"{self._address.ae_title} does not take {UID(instance.sop_class_uid).name} in {_syntax(delivery)}{more}"
         )
 
-    def _transmit(self, association: Association, delivery: Delivery) -> Delivered | RouterError:
-        instance = delivery.instance
+    def _transmit(self, line: Line, item: Item, form: Delivery) -> RouterError | None:
+        """None: sent, its answer will come. Raises PeerUnreachable."""
         try:
-            with intact(delivery) as data_set:
-                response = association.store(
-                    context_id=association.accepted[_context(delivery)],
-                    sop_class_uid=instance.sop_class_uid,
-                    sop_instance_uid=instance.sop_instance_uid,
-                    data_set=data_set,
-                )
-                fault_point("deliver.answered")
+            with intact_to_its_end(form) as data_set:
+                line.send(item, form, data_set)
         except PeerUnreachable:
             raise
         except (SpoolDamaged, TransientError) as error:
             return error
-        except OSError as error:  # of the file: half a data set is on the wire, so the association has to end
+        except OSError as error:
             told = error.strerror or type(error).__name__
             raise PeerUnreachable(f"the spooled file could not be read to its end ({told})") from error
-        return outcome_of(response, peer=self._address.ae_title)
+        return None
 
     def _wanted(self, delivery: Delivery) -> tuple[Context, ...]:
         """Its own presentation context; then, where there is something to decode, the one of its uncompressed form."""
-        own = _context(delivery)
+        own = context_of(delivery)
         if self._transcoder is None or own[1] in (_IMPLICIT, _EXPLICIT):
             return (own,)
         return own, (own[0], _EXPLICIT)
 
-    def _chunks(self, deliveries: Sequence[Delivery]) -> Iterator[list[tuple[int, Delivery]]]:
+    def _chunks(self, deliveries: Sequence[Delivery]) -> Iterator[list[Item]]:
         """In order; each needs no more presentation contexts than one association can have."""
-        chunk: list[tuple[int, Delivery]] = []
+        chunk: list[Item] = []
         contexts: set[Context] = set()
         for index, delivery in enumerate(deliveries):
             wanted = self._wanted(delivery)
@@ -234,47 +261,9 @@ class DicomDestination:
                 yield chunk
                 chunk, contexts = [], set()
             contexts.update(wanted)
-            chunk.append((index, delivery))
+            chunk.append(Item(index=index, delivery=delivery))
         if chunk:
             yield chunk
-
-    # ---- associations that wait for work
-
-    def _take_parked(self, wanted: Sequence[Sequence[Context]]) -> Association | None:
-        """One that can carry all that is wanted. One that cannot makes room: peers limit how many we may have."""
-        while True:
-            with self._lock:
-                if not self._parked:
-                    return None
-                fitting = [p for p in self._parked if all(_carries(p[0], contexts) for contexts in wanted)]
-                chosen = (fitting or self._parked)[0]
-                self._parked.remove(chosen)
-            association, timer = chosen
-            timer.cancel()
-            if fitting and association.alive():
-                return association
-            association.release()
-            if not fitting:
-                return None
-
-    def _park(self, association: Association) -> None:
-        with self._lock:
-            keep = self._keep_open_s > 0 and not self._closed and bool(association.accepted)
-            if keep:
-                timer = threading.Timer(self._keep_open_s, self._release_parked, args=(association,))
-                timer.daemon = True
-                self._parked.append((association, timer))
-                timer.start()
-        if not keep:
-            association.release()
-
-    def _release_parked(self, association: Association) -> None:
-        with self._lock:
-            mine = [parked for parked in self._parked if parked[0] is association]
-            for parked in mine:
-                self._parked.remove(parked)
-        if mine:
-            association.release()
 
 
 def _again(problem: PeerUnreachable | AssociationRejected) -> PeerUnreachable | AssociationRejected:
@@ -282,41 +271,5 @@ def _again(problem: PeerUnreachable | AssociationRejected) -> PeerUnreachable | 
     return type(problem)(str(problem))
 
 
-def _context(delivery: Delivery) -> Context:
-    return delivery.instance.sop_class_uid, delivery.instance.transfer_syntax_uid
-
-
 def _syntax(delivery: Delivery) -> str:
     return str(UID(delivery.instance.transfer_syntax_uid).name)
-
-
-def _carries(association: Association, contexts: Sequence[Context]) -> bool:
-    """True when it takes the first of `contexts`, or has refused that and takes another."""
-    own, *others = contexts
-    return own in association.accepted or (
-        own in association.proposed and any(context in association.accepted for context in others)
-    )
-
-
-class _Line:
-    """The association that a chunk goes by: there is always one, not always the same."""
-
-    association: Association
-
-    def __init__(self, address: Address, contexts: Sequence[Context]) -> None:
-        self._address = address
-        self._contexts = contexts
-        self.proven = False
-        """False while it may be one that the peer gave up before we used it again."""
-
-    def take(self, parked: Association | None) -> None:
-        """Raises PeerUnreachable or AssociationRejected."""
-        if parked is None:
-            self.open()
-        else:
-            self.association = parked
-
-    def open(self) -> None:
-        """A new one. Raises PeerUnreachable or AssociationRejected."""
-        self.association = Association(self._address, self._contexts)
-        self.proven = True

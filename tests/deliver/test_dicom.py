@@ -96,10 +96,10 @@ def test_a_file_that_cannot_be_opened_for_want_of_descriptors_is_not_damaged(
     one, two = drawn(tmp_path, "1.2.3.1"), drawn(tmp_path, "1.2.3.2")
     really_open = Path.open
 
-    def out_of_descriptors(path: Path, *arguments: Any) -> Any:
+    def out_of_descriptors(path: Path, *arguments: Any, **more: Any) -> Any:
         if path == one.path:
             raise OSError(errno.EMFILE, "Too many open files")
-        return really_open(path, *arguments)
+        return really_open(path, *arguments, **more)
 
     monkeypatch.setattr(Path, "open", out_of_descriptors)
     first, second = send(dicom_destination(scp.port, keep_open_s=0), [one, two])
@@ -110,13 +110,13 @@ def test_a_file_that_cannot_be_opened_for_want_of_descriptors_is_not_damaged(
 def test_a_disk_error_while_a_data_set_is_on_the_wire_ends_the_association_and_settles_everybody(
     scp: ScriptedScp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Broken(io.BytesIO):
-        def read(self, *_: Any) -> bytes:
+    class Broken(io.RawIOBase):
+        def readinto(self, _: Any) -> int:
             raise OSError(errno.EIO, "Input/output error")
 
     one, two = drawn(tmp_path, "1.2.3.1"), drawn(tmp_path, "1.2.3.2")
     with monkeypatch.context() as patched:
-        patched.setattr("router.deliver.dicom.intact", lambda _: contextlib.nullcontext(Broken()))
+        patched.setattr("router.deliver.dicom.intact_to_its_end", lambda _: contextlib.nullcontext(Broken()))
         first, second = send(dicom_destination(scp.port, keep_open_s=0), [one, two])
     assert isinstance(first, PeerUnreachable)
     assert isinstance(second, PeerUnreachable)
