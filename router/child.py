@@ -10,13 +10,14 @@ Started by the parent as  python -m router.child FD NAME=JSON ...  with one end 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import json
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from router import registry
 from router.confinement import bound_memory, die_with_parent, one_numeric_thread
 from router.core.childproto import READY, Request, decode_request, encode_reply, failed
 from router.core.findings import NotAnalysed, Outcome, Prediction
-from router.core.ports import Analysis, Explainer, ResultBuilder, ResultObject, SupersedingBuilder
+from router.core.ports import Analysis, Explainer, Illustrator, ResultBuilder, ResultObject, SupersedingBuilder
+from router.core.sight import Look, Sight
 from router.errors import NotForThisClassifier, NotReportable, RouterError, UnreadablePixels
 from router.observe.log import configure, emit
 
@@ -79,55 +81,79 @@ def _builders() -> dict[str, Any]:
 
 
 def _analyse(classifier: Any, builders: Mapping[str, Any], request: Request) -> Analysis:
-    import pydicom
+    from router.report.source import read_head, read_source, refuse_ambiguous
 
+    dataset: Any
+    outcome: Outcome
+    sight: Callable[[], Sight] = _no_sight
     try:
-        # Pixels are read when they are needed: a gate that says no costs no decoding and no 100 MB of memory.
-        dataset = pydicom.dcmread(request.path, force=True, defer_size="1 MB")
+        dataset = read_source(request.path)
     except Exception as error:  # noqa: BLE001 - whatever a parser says of hostile bytes, the answer is the same
-        return Analysis(outcome=NotAnalysed(code="unreadable", reason=f"the data set cannot be read ({_name(error)})"))
-    outcome = _outcome(classifier, dataset)
+        outcome = NotAnalysed(code="unreadable", reason=f"the data set cannot be read ({_name(error)})")
+        dataset = read_head(request.path)
+        if dataset is None:
+            return Analysis(outcome=request.given or outcome)
+    else:
+        outcome, sight = (request.given, _no_sight) if request.given else _outcome(classifier, dataset)
     results: list[ResultObject] = []
     problems: list[str] = []
     for name in request.results:
         try:
-            result = _build(builders[name], dataset, request, outcome, classifier)
+            refuse_ambiguous(dataset)
+            result = _build(builders[name], dataset, request, outcome, sight, classifier)
             if result is not None:
-                problems += _check(result, dataset)
-                results.append(result)
+                wrong = _check(result, dataset)
+                problems += wrong
+                results += [] if wrong else [result]
         except NotReportable as error:
             problems.append(str(error))
         except Exception as error:  # noqa: BLE001 - a result object that cannot be built holds nothing else up
             emit("report.held_back", exc_info=True, sop_instance_uid=request.instance.sop_instance_uid)
             problems.append(f"{name} could not be built ({_name(error)})")
-    if problems:
-        return Analysis(outcome=outcome, not_reported="; ".join(problems))
-    return Analysis(outcome=outcome, results=tuple(results))
+    # One kind that cannot be made does not hold back the others. What several have in common is said once.
+    return Analysis(outcome=outcome, results=tuple(results), not_reported="; ".join(dict.fromkeys(problems)))
 
 
-def _outcome(classifier: Any, dataset: Any) -> Outcome:
+def _outcome(classifier: Any, dataset: Any) -> tuple[Outcome, Callable[[], Sight]]:
     try:
+        if hasattr(classifier, "look"):
+            look: Look = classifier.look(dataset)
+            return look.prediction, functools.cache(look.sight)
         prediction: Prediction = classifier.predict_dataset(dataset)
     except NotForThisClassifier as error:
-        return NotAnalysed(code=error.code, reason=str(error))
+        return NotAnalysed(code=error.code, reason=str(error)), _no_sight
     except UnreadablePixels as error:
-        return NotAnalysed(code="unreadable_pixels", reason=str(error))
+        return NotAnalysed(code="unreadable_pixels", reason=str(error)), _no_sight
     except MemoryError:
-        return NotAnalysed(code="too_large", reason="the image needs more memory than is allowed")
-    return prediction
+        reason = "the image needs more memory than is allowed"
+        return NotAnalysed(code="too_large", reason=reason), _no_sight
+    return prediction, _no_sight
 
 
-def _build(builder: Any, dataset: Any, request: Request, outcome: Outcome, classifier: Any) -> ResultObject | None:
+def _no_sight() -> Sight:
+    raise NotReportable("this classifier does not say where in the image its findings come from")
+
+
+def _build(
+    builder: Any,
+    dataset: Any,
+    request: Request,
+    outcome: Outcome,
+    sight: Callable[[], Sight],
+    classifier: Any,
+) -> ResultObject | None:
     """None: this builder has nothing to say of such an outcome."""
     if isinstance(outcome, NotAnalysed):
         if isinstance(builder, Explainer):
             return builder.explain(dataset, request.instance, outcome, classifier.identity)
         return None
+    if isinstance(builder, Illustrator):
+        return builder.illustrate(dataset, request.instance, outcome, sight)
     if isinstance(builder, SupersedingBuilder):
         return builder.build_after(dataset, request.instance, outcome, request.made_before)
     if isinstance(builder, Explainer) and not isinstance(builder, ResultBuilder):
         return None
-    made: ResultObject = builder.build(dataset, request.instance, outcome)
+    made: ResultObject | None = builder.build(dataset, request.instance, outcome)
     return made
 
 

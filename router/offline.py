@@ -108,10 +108,10 @@ def _instance(settings: Settings, file: Path, *, calling_ae_title: str) -> SopIn
             transfer_syntax_uid=found.transfer_syntax_uid,
             keywords=settings.header_keywords(),
         )
-    if header.identity.sop_instance_uid != found.sop_instance_uid:
+    if header.identity.sop_instance_uid not in ("", found.sop_instance_uid):
         raise RouterError(f"{file}: File Meta Information and data set name different SOP instances")
     return SopInstance(
-        sop_instance_uid=header.identity.sop_instance_uid,
+        sop_instance_uid=found.sop_instance_uid,
         sop_class_uid=header.identity.sop_class_uid,
         study_instance_uid=header.identity.study_instance_uid,
         series_instance_uid=header.identity.series_instance_uid,

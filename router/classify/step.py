@@ -12,13 +12,15 @@ from router.core.findings import NotAnalysed, Prediction
 from router.core.instance import Reference
 from router.core.ports import Analysis, Analyst, Clock, Ledger, Produced, ResultObject, Spool, Task
 from router.core.retry import RetryPolicy
-from router.errors import ChildDied, ChildNotReady, LeaseLost
+from router.errors import ChildDied, ChildNotReady, LeaseLost, SpoolDamaged
 from router.faults import fault_point
 from router.observe.log import emit
 from router.spool.results import spooled
 
 #: An image that the child died of is tried once more, because the child may have died of something else.
 _ATTEMPTS_MAX = 2
+#: The result (entry point router.results) for which the child is asked once more, about the header alone.
+_EXPLANATION = "not-analysed"
 #: Before images ask again for a child that cannot be started; its keeper has a back-off of its own.
 _NOT_READY_PAUSE_S = 5.0
 
@@ -55,7 +57,10 @@ class ClassifyStep:
         except LeaseLost:
             raise
         except ChildDied as error:
-            self._child_died(task, error)
+            try:
+                self._child_died(task, error)
+            except OSError as full:
+                self._defer(task, full)
         except ChildNotReady as error:
             at = self._clock.now() + timedelta(seconds=_NOT_READY_PAUSE_S)
             self._ledger.release(task, at=at, reason=str(error))
@@ -105,8 +110,20 @@ class ClassifyStep:
         outcome = NotAnalysed(
             code="child_died", reason=f"the classifier's process died of this image {task.attempts} times: {error}"
         )
-        self._ledger.complete(task, outcome=outcome)
+        analysis = self._told(task, outcome)
+        self._complete(task, analysis, self._spooled(task, analysis.results))
         emit("classify.not_analysed", level=logging.WARNING, code=outcome.code, **_facts(task))
+
+    def _told(self, task: Task, outcome: NotAnalysed) -> Analysis:
+        """What was asked for of an image that is given up: the header of an image may be harmless when its pixels are not."""
+        wanted = tuple(task.options.get("results", ()))
+        if _EXPLANATION not in wanted:
+            return Analysis(outcome=outcome)
+        try:
+            path = self._spool.path(task.instance.spool_key)
+            return self._analyst.analyse(task.target, task.instance, path, wanted, given=outcome)
+        except (ChildDied, ChildNotReady, SpoolDamaged) as error:
+            return Analysis(outcome=outcome, not_reported=f"no document says so: {error}")
 
     def _defer(self, task: Task, error: Exception) -> None:
         at = self._retry.next_attempt_at(

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 #: PS3.5 9.1: digits and dots, at most 64 characters. Leading zeros are tolerated: archives hold such UIDs already.
 UID_PATTERN = re.compile(r"[0-9]+(\.[0-9]+)*")
 UID_LENGTH_MAX = 64
+#: Of text that stands where a study's or a series' UID belongs: what is longer is neither filed under nor reported.
+UID_TEXT_LENGTH_MAX = 256
 
 # PS3.4 B.2.3, PS3.7 C.5
 OUT_OF_RESOURCES = 0xA700
@@ -64,7 +66,10 @@ def room(*, free_byte_count: int, byte_count: int, limits: Limits) -> Refused | 
 
 
 def admit(*, command: Identity, context_sop_class_uid: str, dataset: Identity) -> Refused | None:
-    """None when command, presentation context and data set agree and the data set can be filed.
+    """None when command, presentation context and data set agree about what comes.
+
+    What stands in the data set besides, study and series among it, is the sender's and the destinations' affair: an
+    image with a Study Instance UID that is none is passed on as it is, and only gets no report.
 
     Source: PS3.4 B.2.3 (0xA900: Data Set does not match SOP Class), PS3.7 9.1.1.1.
     """
@@ -72,17 +77,10 @@ def admit(*, command: Identity, context_sop_class_uid: str, dataset: Identity) -
         return Refused(
             status=DATA_SET_MISMATCH, reason="SOP class of the command is not that of its presentation context"
         )
-    for keyword, text in (
-        ("SOPInstanceUID", dataset.sop_instance_uid),
-        ("StudyInstanceUID", dataset.study_instance_uid),
-        ("SeriesInstanceUID", dataset.series_instance_uid),
-    ):
-        if not text:
-            return Refused(status=CANNOT_UNDERSTAND, reason=f"data set has no {keyword}")
-        if not valid_uid(text):
-            return Refused(status=CANNOT_UNDERSTAND, reason=f"{keyword} of the data set is not a UID")
+    if not (dataset.sop_instance_uid or dataset.study_instance_uid or dataset.series_instance_uid):
+        return Refused(status=CANNOT_UNDERSTAND, reason="the data set has no SOP, study or series instance UID")
     if dataset.sop_class_uid and dataset.sop_class_uid != command.sop_class_uid:
         return Refused(status=DATA_SET_MISMATCH, reason="SOPClassUID of the data set is not that of the command")
-    if dataset.sop_instance_uid != command.sop_instance_uid:
+    if dataset.sop_instance_uid and dataset.sop_instance_uid != command.sop_instance_uid:
         return Refused(status=DATA_SET_MISMATCH, reason="SOPInstanceUID of the data set is not that of the command")
     return None

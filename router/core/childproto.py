@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from router.core.findings import outcome_from_json, outcome_to_json
+from router.core.findings import NotAnalysed, outcome_from_json, outcome_to_json
 from router.core.instance import InstanceKind, Reference, SopInstance
 from router.core.ports import Analysis, ResultObject
 
@@ -43,6 +43,8 @@ class Request:
     results: tuple[str, ...]
     made_before: tuple[Reference, ...] = ()
     """SRs of this image by this classifier, newest first."""
+    given: NotAnalysed | None = None
+    """Known already, and only to be said in results: the image is not analysed."""
 
 
 def failed(reason: str) -> bytes:
@@ -69,6 +71,7 @@ def encode_request(request: Request) -> bytes:
             "instance": instance_to_json(request.instance),
             "results": list(request.results),
             "made_before": [asdict(reference) for reference in request.made_before],
+            "given": asdict(request.given) if request.given else None,
         }
     ).encode()
 
@@ -83,6 +86,7 @@ def decode_request(frame: bytes) -> Request:
             instance=instance_from_json(data["instance"]),
             results=tuple(data["results"]),
             made_before=tuple(Reference(**reference) for reference in data["made_before"]),
+            given=NotAnalysed(**data["given"]) if data["given"] else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ProtocolError(f"not a request: {type(error).__name__}") from error

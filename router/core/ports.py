@@ -280,8 +280,12 @@ class Analyst(Protocol):
         results: Sequence[str],
         *,
         made_before: Sequence[Reference] = (),
+        given: NotAnalysed | None = None,
     ) -> Analysis:
-        """`made_before`: SRs of this image by this classifier, newest first. Raises ChildDied when the child crashed, hung or ran out of memory over this image (it is a new one by the next
+        """`made_before`: SRs of this image by this classifier, newest first. `given`: the image is not looked at again,
+        only what is asked for is made of this outcome.
+
+        Raises ChildDied when the child crashed, hung or ran out of memory over this image (it is a new one by the next
         call), ChildNotReady when it cannot be started.
         """
         ...

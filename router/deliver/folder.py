@@ -16,6 +16,8 @@ from router.spool.durable import Disk, DurableFile
 
 _CHUNK_BYTE_COUNT = 2**20
 _CANNOT_UNDERSTAND = 0xC000
+#: Where instances lie whose Study Instance UID is missing or no UID.
+UNFILED = "study-uid-not-valid"
 
 
 class FolderDestination:
@@ -59,10 +61,11 @@ class FolderDestination:
 
     def _write(self, delivery: Delivery) -> Delivered:
         instance = delivery.instance
-        if not (valid_uid(instance.study_instance_uid) and valid_uid(instance.sop_instance_uid)):
-            raise PeerRefused("its UIDs cannot be file names", status=_CANNOT_UNDERSTAND)
+        if not valid_uid(instance.sop_instance_uid):
+            raise PeerRefused("its SOP Instance UID cannot be a file name", status=_CANNOT_UNDERSTAND)
+        study = instance.study_instance_uid
         with intact(delivery) as file:
-            folder = self._root / instance.study_instance_uid
+            folder = self._root / (study if valid_uid(study) else UNFILED)
             if not folder.is_dir():
                 folder.mkdir(parents=True, exist_ok=True)
                 self._disk.sync_folder(self._root)

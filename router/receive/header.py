@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import BinaryIO
 
 from router.core import provenance
-from router.core.admission import CANNOT_UNDERSTAND, Identity
+from router.core.admission import CANNOT_UNDERSTAND, UID_TEXT_LENGTH_MAX, Identity
 from router.errors import RefusedError
 from router.receive.values import text_of
 from router.receive.walk import (
@@ -110,7 +110,9 @@ def _texts(found: Found, tags: Mapping[int, tuple[str, str]], *, big_endian: boo
 
 
 def _uid(found: Found, tag: int) -> str:
-    return found.values[tag][1].decode("latin_1").strip(" \0") if tag in found.values else ""
+    """As it stands there, a UID or not; empty when it is absent, or longer than anything that the ledger files under."""
+    text = found.values[tag][1].decode("latin_1").strip(" \0") if tag in found.values else ""
+    return text.replace("\0", " ") if len(text) <= UID_TEXT_LENGTH_MAX else ""
 
 
 def _plain(item: Mapping[int, bytes], tag: int) -> str:

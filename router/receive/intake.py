@@ -169,7 +169,7 @@ class InstanceSink:
         if refused is not None:
             raise RefusedError(refused.reason, status=refused.status)
         return SopInstance(
-            sop_instance_uid=header.identity.sop_instance_uid,
+            sop_instance_uid=request.sop_instance_uid,
             sop_class_uid=request.sop_class_uid,
             study_instance_uid=header.identity.study_instance_uid,
             series_instance_uid=header.identity.series_instance_uid,
@@ -195,7 +195,7 @@ class InstanceSink:
             events.get(receipt, "instance.received"),
             level=logging.WARNING if receipt is Receipt.CONFLICT else logging.INFO,
             status="0x0000",
-            study_instance_uid=instance.study_instance_uid,
+            study_instance_uid=_loggable(instance.study_instance_uid),
             sha256=instance.sha256,
             spool_key=instance.spool_key,
             rules=plan.rules,
@@ -243,8 +243,8 @@ class InstanceSink:
             event,
             level=level,
             exc_info=exc_info or False,
-            sop_instance_uid=request.sop_instance_uid if valid_uid(request.sop_instance_uid) else None,
-            sop_class_uid=request.sop_class_uid if valid_uid(request.sop_class_uid) else None,
+            sop_instance_uid=_loggable(request.sop_instance_uid),
+            sop_class_uid=_loggable(request.sop_class_uid),
             transfer_syntax_uid=request.transfer_syntax_uid,
             calling_ae_title=request.peer.calling_ae_title,
             called_ae_title=request.peer.called_ae_title,
@@ -253,6 +253,11 @@ class InstanceSink:
             duration_ms=round((time.monotonic() - self._begun_s) * 1000, 1),
             **fields,
         )
+
+
+def _loggable(uid: str) -> str | None:
+    """A UID; None for other text, which may be anything, a patient's name among it."""
+    return uid if valid_uid(uid) else None
 
 
 def _disk_refusal(error: OSError) -> Refused:

@@ -230,4 +230,4 @@ def _text(item: Level, keyword: str) -> str:
 
 
 def _of_source(source: Any, keyword: str) -> str:
-    return raw_value(source, keyword).decode("latin-1").strip("\0 ")
+    return raw_value(source, keyword).decode("latin-1").rstrip("\0 ")

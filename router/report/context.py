@@ -18,7 +18,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
 
-from router.core.admission import UID_LENGTH_MAX
+from router.core.admission import UID_LENGTH_MAX, UID_TEXT_LENGTH_MAX
 from router.errors import NotReportable
 from router.report.charset import decoded, encoded, settled_terms
 from router.report.repair import REPAIRS
@@ -40,6 +40,7 @@ _TYPE_2 = (
 )
 #: An element of explicit VR with a 16-bit length cannot hold more (PS3.5 7.1.2).
 _VALUE_BYTE_COUNT_MAX = 0xFFFE
+_BINARY_VRS = frozenset({"OB", "OW", "UN"})
 _VALID_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 
 
@@ -72,6 +73,8 @@ def context_of(source: Any, *, sop_class_uid: str = "") -> Context:
     text is longer than an element can be.
     """
     repairs: list[str] = []
+    for keyword in ("PatientID", "StudyInstanceUID"):
+        _refuse_untold_padding(source, keyword)
     uids = {
         keyword: _uid(source, keyword, fallback, repairs)
         for keyword, fallback in (
@@ -148,20 +151,36 @@ def _kept(source: Any, keyword: str) -> bytes:
     return value.rstrip(b"\0")
 
 
+def _refuse_untold_padding(source: Any, keyword: str) -> None:
+    """Raises NotReportable when only the VR could say whether the last character belongs to the text, and it does not.
+
+    Seen: Orthanc files an image with Patient ID «P-1 » of VR UN under another patient than one with «P-1» of VR LO.
+    """
+    tag = tag_for_keyword(keyword)
+    if tag is not None and tag in source:
+        element = source.get_item(tag)
+        if element.is_raw and element.VR in _BINARY_VRS and bytes(element.value or b"").endswith((b" ", b"\0")):
+            raise NotReportable(f"{keyword} is stored as {element.VR} with padding: archives differ in what it says")
+
+
 def _plain(source: Any, keyword: str, strip: str = " ") -> str:
     """The value as ASCII text; numbers as digits."""
     tag = tag_for_keyword(keyword)
     if tag is None or tag not in source:
         return ""
     if dictionary_VR(tag) == "US":
-        value = source.get(keyword)
+        try:
+            value = source.get(keyword)
+        except Exception:  # noqa: BLE001 - converting a malformed value raises whatever the value provokes
+            return ""
         return str(value) if isinstance(value, int) else ""
     return raw_value(source, keyword).decode("latin-1").rstrip("\0 ").strip(strip)
 
 
 def _uid(source: Any, keyword: str, fallback: str, repairs: list[str]) -> str:
-    text = _plain(source, keyword, "\0 ")
-    if not text:
+    # Spaces before it stay: the image is filed under them, too.
+    text = _plain(source, keyword, "")
+    if not text.strip():
         meta = getattr(source, "file_meta", None)
         if keyword == "SOPClassUID" and meta is not None:
             fallback = fallback or str(meta.get("MediaStorageSOPClassUID", ""))
@@ -172,6 +191,8 @@ def _uid(source: Any, keyword: str, fallback: str, repairs: list[str]) -> str:
         raise NotReportable(f"{keyword} has {text.count(chr(92)) + 1} values")
     if not (text.isascii() and text.isprintable()):
         raise NotReportable(f"{keyword} is not text that can be referred to")
+    if len(text) > UID_TEXT_LENGTH_MAX:
+        raise NotReportable(f"{keyword} has {len(text)} characters")
     if len(text) > UID_LENGTH_MAX or not _VALID_UID.fullmatch(text):
         # The image is filed under this very text; a corrected one would name another study.
         repairs.append(f"inherited: {keyword} is not a valid UID")

@@ -26,7 +26,7 @@ from router.settings import Table
 SERIES_DESCRIPTION = f"AI NOT ANALYSED, no result {NOT_FOR_DIAGNOSIS}"
 NOTHING_SAID = "This document says nothing about what the image shows: nothing was found, and nothing was ruled out."
 #: Codes of reasons for which the classifier was at work and could not finish; with all others it declined.
-_FAILURES = frozenset({"unreadable_pixels", "too_large"})
+_FAILURES = frozenset({"unreadable", "unreadable_pixels", "too_large", "child_died"})
 _KIND = "not-analysed"
 _LINE_LENGTH_MAX = 64
 

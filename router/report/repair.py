@@ -11,7 +11,10 @@ from datetime import date
 
 _SEX = {"M": "M", "F": "F", "O": "O", "MALE": "M", "FEMALE": "F", "W": "F", "OTHER": "O"}
 _VALID_AGE = re.compile(r"\d{3}[DWMY]")
-_VALID_OFFSET = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")
+#: From -1200 to +1400, and not -0000 (PS3.3 C.12.1.1.8).
+_VALID_OFFSET = re.compile(r"(?!-0000)(?:[+-](0\d|1[01])[0-5]\d|[+-]1200|\+12[0-5]\d|\+13[0-5]\d|\+1400)", re.A)
+#: Beyond these a date is a placeholder, and validators refuse it.
+_YEAR_MIN, _YEAR_MAX = 1000, 2999
 
 
 def _date(text: str) -> str | None:
@@ -21,10 +24,10 @@ def _date(text: str) -> str | None:
     if not re.fullmatch(r"[0-9]{8}", digits):
         return None
     try:
-        date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))
+        year = date(int(digits[:4]), int(digits[4:6]), int(digits[6:])).year
     except ValueError:
         return None
-    return digits
+    return digits if _YEAR_MIN <= year <= _YEAR_MAX else None
 
 
 def _time(text: str) -> str | None:

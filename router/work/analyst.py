@@ -24,6 +24,7 @@ from router.core.childproto import (
     result_byte_counts,
     start_problem,
 )
+from router.core.findings import NotAnalysed
 from router.core.instance import Reference, SopInstance
 from router.core.ports import Analysis
 from router.errors import ChildDied, ChildNotReady
@@ -89,6 +90,7 @@ class ChildAnalyst:
         results: Sequence[str],
         *,
         made_before: Sequence[Reference] = (),
+        given: NotAnalysed | None = None,
     ) -> Analysis:
         """What the child makes of one image. Raises ChildDied, and then the child is a new one by the next call; ChildNotReady."""
         request = Request(
@@ -97,6 +99,7 @@ class ChildAnalyst:
             path=path,
             results=tuple(results),
             made_before=tuple(made_before),
+            given=given,
         )
         with self._lock:
             child = self._running()

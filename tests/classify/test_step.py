@@ -95,6 +95,7 @@ class FakeAnalyst:
         self.answers = list(answers)
         self.asked: list[tuple[str, str, Path, Sequence[str]]] = []
         self.made_before: list[Sequence[Reference]] = []
+        self.given: list[NotAnalysed | None] = []
 
     def analyse(
         self,
@@ -104,7 +105,9 @@ class FakeAnalyst:
         results: Sequence[str],
         *,
         made_before: Sequence[Reference] = (),
+        given: NotAnalysed | None = None,
     ) -> Analysis:
+        self.given.append(given)
         self.asked.append((classifier, instance.sop_instance_uid, path, results))
         self.made_before.append(made_before)
         answer = self.answers.pop(0)
@@ -183,6 +186,28 @@ def test_the_image_a_child_died_of_is_tried_once_more_and_then_given_up(spool: F
     [(_, settled)] = ledger.completed
     assert settled["outcome"].code == "child_died"
     assert "signal 11" in settled["outcome"].reason
+
+
+def test_an_image_given_up_gets_the_document_that_says_so_when_its_header_can_be_read(spool: FakeSpool) -> None:
+    ledger = FakeLedger()
+    task = replace(_task(attempts=2), options={"results": ["sr", "not-analysed"], "results_to": ["orthanc"]})
+    outcome = NotAnalysed(code="child_died", reason="whatever")
+    analyst = FakeAnalyst(ChildDied("signal 11"), Analysis(outcome=outcome, results=(RESULT,)))
+    _step(ledger, spool, analyst).run([task])
+    [(_, settled)] = ledger.completed
+    assert settled["outcome"] == outcome
+    assert len(settled["produced"]) == 1
+    assert [given.code if given else None for given in analyst.given] == [None, "child_died"]
+
+
+@pytest.mark.parametrize("error", [ChildDied("again"), ChildNotReady("no memory")])
+def test_an_image_whose_header_kills_too_is_given_up_without_a_document(spool: FakeSpool, error: Exception) -> None:
+    ledger = FakeLedger()
+    task = replace(_task(attempts=2), options={"results": ["sr", "not-analysed"], "results_to": ["orthanc"]})
+    _step(ledger, spool, FakeAnalyst(ChildDied("signal 11"), error)).run([task])
+    [(_, settled)] = ledger.completed
+    assert (settled["outcome"].code, list(settled["produced"])) == ("child_died", [])
+    assert str(error) in settled["note"]
 
 
 def test_a_child_that_cannot_be_started_costs_no_image_an_attempt(spool: FakeSpool) -> None:

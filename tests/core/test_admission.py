@@ -34,15 +34,12 @@ def test_an_instance_without_sop_class_in_its_data_set_comes_in_as_what_the_comm
         (COMMAND, CT, DATASET, 0xA900, "presentation context"),
         (COMMAND, CR, replace(DATASET, sop_class_uid=CT), 0xA900, "SOPClassUID"),
         (COMMAND, CR, replace(DATASET, sop_instance_uid="1.2.3.5"), 0xA900, "SOPInstanceUID"),
-        (COMMAND, CR, replace(DATASET, sop_instance_uid=""), 0xC000, "no SOPInstanceUID"),
-        (COMMAND, CR, replace(DATASET, study_instance_uid=""), 0xC000, "no StudyInstanceUID"),
-        (COMMAND, CR, replace(DATASET, series_instance_uid=""), 0xC000, "no SeriesInstanceUID"),
-        (COMMAND, CR, replace(DATASET, study_instance_uid="../../etc/passwd"), 0xC000, "StudyInstanceUID"),
-        (COMMAND, CR, replace(DATASET, series_instance_uid="1." * 40 + "1"), 0xC000, "SeriesInstanceUID"),
+        (COMMAND, CR, Identity(sop_class_uid="", sop_instance_uid=""), 0xC000, "no SOP, study or series"),
+        (COMMAND, CR, Identity(sop_class_uid=CR, sop_instance_uid=""), 0xC000, "no SOP, study or series"),
         (replace(COMMAND, sop_instance_uid=""), CR, DATASET, 0xA900, "SOPInstanceUID"),
     ],
 )
-def test_what_does_not_agree_or_cannot_be_filed_is_refused_with_the_status_of_the_standard(
+def test_what_does_not_agree_or_is_no_instance_is_refused_with_the_status_of_the_standard(
     command: Identity, context: str, dataset: Identity, status: int, said: str
 ) -> None:
     refused = admit(command=command, context_sop_class_uid=context, dataset=dataset)
@@ -51,10 +48,27 @@ def test_what_does_not_agree_or_cannot_be_filed_is_refused_with_the_status_of_th
     assert said in refused.reason
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sop_instance_uid": ""},
+        {"study_instance_uid": ""},
+        {"series_instance_uid": ""},
+        {"sop_instance_uid": "", "study_instance_uid": ""},
+        {"study_instance_uid": "../../etc/passwd"},
+        {"study_instance_uid": "1.2.840.11a619.2"},
+        {"study_instance_uid": "1.2.3\\1.2.4"},
+        {"series_instance_uid": "1." * 40 + "1"},
+    ],
+)
+def test_a_defective_study_or_series_keeps_nobody_from_passing_the_instance_on(changes: dict[str, str]) -> None:
+    assert admit(command=COMMAND, context_sop_class_uid=CR, dataset=replace(DATASET, **changes)) is None
+
+
 @given(st.text(max_size=80))
 def test_a_reason_never_repeats_what_a_peer_sent_because_reasons_are_logged(text: str) -> None:
     bad = "\u2620" + text  # never a UID
-    refused = admit(command=COMMAND, context_sop_class_uid=CR, dataset=replace(DATASET, study_instance_uid=bad))
+    refused = admit(command=COMMAND, context_sop_class_uid=CR, dataset=replace(DATASET, sop_instance_uid=bad))
     assert refused is not None
     assert bad not in refused.reason
 

@@ -10,7 +10,8 @@ import highdicom
 import pytest
 from pydicom import Dataset, dcmread
 
-from router import registry
+from router import child, registry
+from router.core.childproto import Request, decode_request, encode_request
 from router.core.findings import NotAnalysed
 from router.core.ports import Explainer, ResultBuilder, ResultObject
 from router.core.provenance import is_ours
@@ -18,7 +19,7 @@ from router.errors import NotReportable
 from router.report.check import check
 from router.report.not_analysed import NotAnalysedBuilder
 from router.report.variant import variant
-from tests.report.made import HEADER, instance_of, prediction, read, validated
+from tests.report.made import HEADER, encoded, instance_of, meta, prediction, read, validated
 
 LATERAL = NotAnalysed(code="lateral", reason="a lateral view; the classifier was trained on frontal ones")
 BROKEN = NotAnalysed(code="unreadable_pixels", reason="the pixel data is cut off")
@@ -106,6 +107,60 @@ def test_a_document_without_findings_that_does_not_say_so_is_held_back(keyword: 
     buffer = BytesIO()
     document.save_as(buffer)
     assert check(replace(result, data=buffer.getvalue()), read(HEADER)) == ["no finding is reported"]
+
+
+#: A sequence that is not ended, where pydicom finds no next element.
+UNREADABLE = b"SQ\0\0\xff\xff\xff\xff"
+
+
+@pytest.mark.parametrize(("where", "documents"), [(b"\x40\0\x75\x02", 1), (b"\x20\0\x15\0", 1), (b"\x10\0\x02\x10", 0)])
+def test_a_data_set_that_cannot_be_read_has_a_document_when_its_header_can(
+    where: bytes, documents: int, tmp_path: Path
+) -> None:
+    header = encoded(HEADER)
+    at = len(header) if where[0] == 0x40 else header.index(b"\x28\0\x10\0" if where[0] == 0x20 else b"\x20\0\x0d\0")
+    path = tmp_path / "image.dcm"
+    path.write_bytes(meta() + header[:at] + where + UNREADABLE)
+    request = Request(
+        classifier="cxr",
+        instance=instance_of(dcmread(BytesIO(meta() + header))),
+        path=path,
+        results=("sr", "not-analysed"),
+        given=None,
+    )
+    builders = {name: registry.load("router.results", name)() for name in request.results}
+
+    class Blind:
+        identity = CLASSIFIER
+
+    analysis = child._analyse(Blind(), builders, request)
+    assert isinstance(analysis.outcome, NotAnalysed)
+    assert analysis.outcome.code == "unreadable"
+    assert len(analysis.results) == documents
+    for result in analysis.results:
+        assert "unreadable: the data set cannot be read" in validated(result.data, tmp_path)
+
+
+def test_an_outcome_that_is_given_is_said_and_the_pixels_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "image.dcm"
+    path.write_bytes(meta() + encoded(HEADER))
+    given = NotAnalysed(code="child_died", reason="the classifier's process died of this image 2 times")
+    request = Request(
+        classifier="cxr", instance=instance_of(dcmread(path)), path=path, results=("sr", "not-analysed"), given=given
+    )
+    request = decode_request(encode_request(request))
+    builders = {name: registry.load("router.results", name)() for name in request.results}
+
+    class Deadly:
+        identity = CLASSIFIER
+
+        def predict_dataset(self, _: Dataset) -> None:
+            raise AssertionError("it was to be left alone")
+
+    analysis = child._analyse(Deadly(), builders, request)
+    assert analysis.outcome == given
+    (result,) = analysis.results
+    assert evaluations(dcmread(BytesIO(result.data)))["Summary of Analyses"] == "Failed"
 
 
 def test_another_image_than_the_received_one_is_not_reportable() -> None:

@@ -16,7 +16,7 @@ from pydicom import Dataset, dcmread
 from router import child
 from router.classify.step import ClassifyStep
 from router.core.childproto import Request, decode_request, encode_request
-from router.core.findings import ClassifierIdentity, Prediction
+from router.core.findings import ClassifierIdentity, NotAnalysed, Prediction
 from router.core.instance import Reference, SopInstance
 from router.core.lifecycle import TaskKind
 from router.core.ports import Analysis, Receipt
@@ -62,6 +62,7 @@ class InProcess:
         results: Sequence[str],
         *,
         made_before: Sequence[Reference] = (),
+        given: NotAnalysed | None = None,
     ) -> Analysis:
         request = Request(
             classifier=classifier,
@@ -69,6 +70,7 @@ class InProcess:
             path=path,
             results=tuple(results),
             made_before=tuple(made_before),
+            given=given,
         )
         return child._analyse(self.weights, self.builders, decode_request(encode_request(request)))
 
