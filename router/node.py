@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -26,7 +27,7 @@ from router.core.lifecycle import TaskKind
 from router.core.retry import RetryPolicy
 from router.core.rules import Plan, plan_for
 from router.deliver.address import address_of
-from router.deliver.commit import CommitStep, Committer
+from router.deliver.commit import ASK_CAP_S, CommitStep, Committer
 from router.deliver.dicom import DicomDestination
 from router.deliver.notify import ReportStep, Requestors
 from router.deliver.step import DeliverStep
@@ -144,7 +145,7 @@ def serve(settings: Settings) -> int:
         emit("node.draining")
         node.drain()
     emit("node.stopped")
-    return 0
+    return 1 if node.ledger.taken_over_by else 0
 
 
 def build_node(settings: Settings) -> Node:
@@ -155,8 +156,11 @@ def build_node(settings: Settings) -> Node:
         undo.callback(spool.close)
         ledger = open_ledger(settings)
         undo.callback(ledger.close)
+        ledger.occupy(lost=_taken_over)
+        if count := ledger.bring_forward(_waits(settings)):
+            emit("task.brought_forward", level=logging.WARNING, count=count)
         if make_url(settings.ledger.url).get_backend_name() == "sqlite":
-            ledger.end_all_leases()  # the spool's lock says that we are its only node
+            ledger.end_all_leases()  # whoever held them is gone: we are its only node
         workers: list[Worker] = []
         analysts: dict[str, list[ChildAnalyst]] = {}
         for classifier in settings.classifiers.values():
@@ -247,6 +251,24 @@ def build_node(settings: Settings) -> Node:
         destinations=targets,
         janitor=janitor,
     )
+
+
+def _taken_over(holder: str) -> None:
+    """Two nodes would fail each other's tasks: the one that was without the ledger for a while goes."""
+    emit("ledger.taken_over", level=logging.ERROR, by=holder)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _waits(settings: Settings) -> dict[tuple[TaskKind, str], float]:
+    """Lane -> the longest, in seconds, that a task of it ever waits for another try."""
+    waits = {(TaskKind.CLASSIFY, name): RetryPolicy().cap_s for name in settings.classifiers}
+    waits[TaskKind.REPORT, REPORT_TARGET] = _REPORT_CAP_S
+    for name, destination in settings.destinations.items():
+        cap_s = max(destination.retry_cap_s, 2 * destination.probe_cap_s)
+        waits[TaskKind.DELIVER, name] = cap_s
+        if _commits(destination):
+            waits[TaskKind.COMMIT, name] = max(cap_s, destination.options.commitment_answer_s, ASK_CAP_S)
+    return waits
 
 
 def _commits(destination: DestinationSettings) -> bool:

@@ -14,7 +14,7 @@ from router.errors import LeaseLost
 from router.ledger.entry import record
 from router.ledger.rows import report_task_of, task_of
 from router.ledger.schema import commitment, instance, is_state, task
-from router.ledger.writer import Transaction
+from router.ledger.writer import Lane, Transaction
 
 
 def sources(happening: Event) -> tuple[TaskState, ...]:
@@ -174,6 +174,18 @@ def end_leases(tx: Transaction, which: Any) -> int:
         record(tx, row, "lease_lost", task=row)
         tx.lanes.add((TaskKind(row.kind), row.target))
     return len(rows)
+
+
+def bring_forward(tx: Transaction, lane: Lane, *, latest_us: int) -> int:
+    """Tasks of a lane that wait for a later time than `latest_us` wait for that; returns how many. No state changes."""
+    kind, target = lane
+    here = and_(task.c.kind == kind.value, task.c.target == target, is_state(task.c.state, TaskState.RETRY))
+    moved = tx.connection.execute(
+        update(task).where(here, task.c.not_before > latest_us).values(not_before=latest_us)
+    ).rowcount
+    if moved:
+        tx.lanes.add(lane)
+    return moved
 
 
 def holds(held: Claimed) -> Any:

@@ -6,7 +6,7 @@ Every method that writes returns after the commit. Every move of a task's state 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic
@@ -27,7 +27,8 @@ from router.ledger.commitments import CommitmentBook
 from router.ledger.engine import Engines, check, open_engines, unusable
 from router.ledger.entry import enter, owe, owed_before, record
 from router.ledger.instants import seconds_to_us, to_us
-from router.ledger.moves import claim, due_at, end_leases, holds, requeue, settle, sources
+from router.ledger.moves import bring_forward, claim, due_at, end_leases, holds, requeue, settle, sources
+from router.ledger.occupancy import PATIENCE_S, Occupancy, occupy
 from router.ledger.queries import Queries
 from router.ledger.schema import instance, is_state, outcome, task
 from router.ledger.wake import Bell, FileWatch, Notifications
@@ -55,6 +56,9 @@ class SqlLedger:
             raise
         self._bell = Bell()
         self._closed = False
+        self._occupancy: Occupancy | None = None
+        self.taken_over_by = ""
+        """The node that has the ledger now, when that is no longer this one."""
         self._foreign_lock = threading.Lock()
         self._foreign: FileWatch | Notifications | None = None
         if not self._engines.sqlite:
@@ -71,6 +75,8 @@ class SqlLedger:
                 self._foreign.close()
                 self._foreign = None
         self._writer.close()
+        if self._occupancy is not None:
+            self._occupancy.release()
         self._engines.close()
 
     # ---- core.ports.Ledger
@@ -207,6 +213,26 @@ class SqlLedger:
         self._bell.dismiss((kind, target))
 
     # ---- the node's start
+
+    def occupy(self, *, lost: Callable[[str], None], patience_s: float = PATIENCE_S) -> None:
+        """Makes this the ledger's only node until `close`. Raises ConfigError when another node has it.
+
+        `lost` is called, in another thread, when another node has it later (PostgreSQL): see `ledger.occupancy`.
+        """
+
+        def told(holder: str) -> None:
+            self.taken_over_by = holder
+            lost(holder)
+
+        self._occupancy = occupy(self._engines, lost=told, patience_s=patience_s)
+
+    def bring_forward(self, longest_s: Mapping[Lane, float]) -> int:
+        """Lets no task wait longer than its lane ever does; returns how many did, because a clock was set back since."""
+
+        def work(tx: Transaction) -> int:
+            return sum(bring_forward(tx, lane, latest_us=tx.now_us + seconds_to_us(s)) for lane, s in longest_s.items())
+
+        return self._writer.do(work)
 
     def end_all_leases(self) -> int:
         """Makes every leased task due again; returns how many. For the start of the only node of a SQLite ledger:

@@ -52,6 +52,8 @@ EVENTS: dict[str, str] = {
     "spool.freed": "bytes were freed after all deliveries and the retention time",
     "spool.short": "free space is under spool.free_byte_count_min: C-STORE is answered 0xA700",
     "ledger.opened": "the ledger is open",
+    "ledger.taken_over": "the connection to PostgreSQL broke and another node has the ledger now: this one ends",
+    "task.brought_forward": "tasks waited longer than they ever do, because a clock was set back: they are due in their usual time",
     # pages and audit
     "web.failed": "a page could not be shown because of an error of the program",
     "audit.failed": "an audit message could not be written: pages with patient data are not shown until one can",
