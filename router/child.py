@@ -31,6 +31,7 @@ from router.core.sight import Look, Sight
 from router.errors import NotForThisClassifier, NotReportable, RouterError, UnreadablePixels
 from router.observe.log import configure, emit
 
+_Seen = tuple[Outcome, Callable[[], Sight]]
 #: Reception and delivery go first when there is not enough processor for all.
 NICENESS = 5
 
@@ -94,13 +95,13 @@ def _analyse(classifier: Any, builders: Mapping[str, Any], request: Request) -> 
         if dataset is None:
             return Analysis(outcome=request.given or outcome)
     else:
-        outcome, sight = (request.given, _no_sight) if request.given else _outcome(classifier, dataset)
+        outcome, sight = (request.given, _no_sight) if request.given else _seen(classifier, dataset)
     results: list[ResultObject] = []
     problems: list[str] = []
     for name in request.results:
         try:
             refuse_ambiguous(dataset)
-            result = _build(builders[name], dataset, request, outcome, sight, classifier)
+            result = _build(builders[name], dataset, request, (outcome, sight), classifier)
             if result is not None:
                 wrong = _check(result, dataset)
                 problems += wrong
@@ -114,7 +115,7 @@ def _analyse(classifier: Any, builders: Mapping[str, Any], request: Request) -> 
     return Analysis(outcome=outcome, results=tuple(results), not_reported="; ".join(dict.fromkeys(problems)))
 
 
-def _outcome(classifier: Any, dataset: Any) -> tuple[Outcome, Callable[[], Sight]]:
+def _seen(classifier: Any, dataset: Any) -> _Seen:
     try:
         if hasattr(classifier, "look"):
             look: Look = classifier.look(dataset)
@@ -134,15 +135,9 @@ def _no_sight() -> Sight:
     raise NotReportable("this classifier does not say where in the image its findings come from")
 
 
-def _build(
-    builder: Any,
-    dataset: Any,
-    request: Request,
-    outcome: Outcome,
-    sight: Callable[[], Sight],
-    classifier: Any,
-) -> ResultObject | None:
+def _build(builder: Any, dataset: Any, request: Request, seen: _Seen, classifier: Any) -> ResultObject | None:
     """None: this builder has nothing to say of such an outcome."""
+    outcome, sight = seen
     if isinstance(outcome, NotAnalysed):
         if isinstance(builder, Explainer):
             return builder.explain(dataset, request.instance, outcome, classifier.identity)
@@ -151,7 +146,7 @@ def _build(
         return builder.illustrate(dataset, request.instance, outcome, sight)
     if isinstance(builder, SupersedingBuilder):
         return builder.build_after(dataset, request.instance, outcome, request.made_before)
-    if isinstance(builder, Explainer) and not isinstance(builder, ResultBuilder):
+    if not isinstance(builder, ResultBuilder):  # of what is not analysed, or of a whole study
         return None
     made: ResultObject | None = builder.build(dataset, request.instance, outcome)
     return made

@@ -6,6 +6,7 @@ for at most 65,536 values and then looked up, strip by strip: memory stays near 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from pydicom.dataset import Dataset
 from router.classify import header
 from router.classify.decode import shape_of
 from router.classify.pixels import byte_order, looked_up, rescale
+from router.core.sight import Window
 from router.errors import NotForThisClassifier
 
 #: The longest side of a picture. A smaller image is enlarged to it: text beside it needs room.
@@ -30,11 +32,11 @@ _BLACK_PERCENTILE, _WHITE_PERCENTILE = 0.5, 99.5
 _SPREAD_MIN = 16
 
 
-def grey_of(ds: Dataset, values: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+def displayed(ds: Dataset, values: NDArray[np.integer[Any]]) -> tuple[NDArray[np.uint8], Window | None]:
     """(height, width), longest side 1024, 0 is black; `values` are the stored values of the one frame.
 
     The first VOI LUT, else the first window, of those that the header offers; where there is none, or where it would show
-    a flat picture, the range of the values themselves. Padding is black.
+    a flat picture, the range of the values themselves. Padding is black. The window is what `core.sight.Sight` says of it.
     Sources: PS3.3 C.11.1 (Modality LUT), C.11.2.1 (VOI LUT, windows and their functions), C.7.6.3.1.2 (MONOCHROME1),
     C.7.5.1.1.2 (Pixel Padding).
     """
@@ -44,16 +46,23 @@ def grey_of(ds: Dataset, values: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
     padding = _padding(ds, numbers)
     every = max(1, max(values.shape) // _SAMPLE_SIDE)
     sample = (values[::every, ::every].astype(np.int64) - least) // step
-    sample = sample[~padding[sample]]
+    kept = sample[~padding[sample]]
+    sample = kept if kept.size else sample.ravel()
     meanings = _meanings(ds, numbers)
-    levels = _asked_for(ds, meanings)
-    if sample.size and (levels is None or _flat(levels[sample])):
-        levels = _ranged(meanings, sample)
-    table = np.zeros(numbers.size) if levels is None else levels
-    if shape_of(ds).inverted:
-        table = 1 - table
+    inverted = shape_of(ds).inverted
+    window = ranged = _ranged(meanings, sample, inverted=inverted)
+    levels = _voi_table(ds, meanings)
+    if levels is None and (asked := _asked_for(ds, inverted=inverted)) is not None:
+        window, levels = asked, _levels(meanings, asked)
+    if levels is None or _flat(levels[sample]):
+        window, levels = ranged, _levels(meanings, ranged)
+    table = 1 - levels if inverted else levels.copy()
     table[padding] = 0
-    return _reduced(_drawn(values, np.round(table * 255).astype(np.uint8), least, step))
+    picture = _reduced(_drawn(values, np.round(table * 255).astype(np.uint8), least, step))
+    if header.items(ds, "ModalityLUTSequence"):
+        return picture, None
+    slope, intercept = rescale(ds)
+    return picture, replace(window, slope=slope, intercept=intercept)
 
 
 def _meanings(ds: Dataset, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -65,28 +74,47 @@ def _meanings(ds: Dataset, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(numbers * slope + intercept, np.float64)
 
 
-def _asked_for(ds: Dataset, meanings: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Grey levels in [0, 1] as the header asks for, or None when it does not, or not in a way that can be followed."""
+def _voi_table(ds: Dataset, meanings: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Grey levels in [0, 1] by the first VOI LUT; None when there is none, or one that contradicts itself."""
     for table in header.items(ds, "VOILUTSequence")[:1]:
         try:
             found, black, white = looked_up(np.round(meanings).astype(np.int64), table, byte_order(ds), "VOI")
         except NotForThisClassifier:
-            continue
-        return np.asarray((found - black) / (white - black))
+            return None
+        return np.asarray((found - black) / (white - black), np.float64)
+    return None
+
+
+def _asked_for(ds: Dataset, *, inverted: bool) -> Window | None:
+    """The first window, unless it is none."""
     centre, width = _first_number(ds, "WindowCenter"), _first_number(ds, "WindowWidth")
-    if centre is None or width is None or width <= 0:
-        return None
     function = header.word(ds, "VOILUTFunction")
-    if function == "SIGMOID":
-        return np.asarray(1 / (1 + np.exp(np.clip(-4 * (meanings - centre) / width, -50, 50))))
-    if function == "LINEAR_EXACT":
-        return np.clip((meanings - centre) / width + 0.5, 0, 1)
-    return np.clip((meanings - (centre - 0.5)) / max(width - 1, 1e-6) + 0.5, 0, 1)
+    if function not in ("LINEAR_EXACT", "SIGMOID"):
+        function = "LINEAR"
+    if centre is None or width is None or (width < 1 and (function == "LINEAR" or width <= 0)):
+        return None
+    return Window(slope=1, intercept=0, centre=centre, width=width, function=function, inverted=inverted)
 
 
-def _ranged(meanings: NDArray[np.float64], sample: NDArray[np.int64]) -> NDArray[np.float64]:
-    black, white = np.percentile(meanings[sample], (_BLACK_PERCENTILE, _WHITE_PERCENTILE))
-    return np.asarray(np.clip((meanings - black) / max(white - black, 1e-6), 0, 1), np.float64)
+def _ranged(meanings: NDArray[np.float64], sample: NDArray[np.int64], *, inverted: bool) -> Window:
+    """A window over the values that are there."""
+    black, white = (float(end) for end in np.percentile(meanings[sample], (_BLACK_PERCENTILE, _WHITE_PERCENTILE)))
+    width = max(white - black, 1.0)
+    return Window(
+        slope=1, intercept=0, centre=(black + white) / 2, width=width, function="LINEAR_EXACT", inverted=inverted
+    )
+
+
+def _levels(meanings: NDArray[np.float64], window: Window) -> NDArray[np.float64]:
+    """Grey levels in [0, 1]."""
+    if window.function == "SIGMOID":
+        steep = np.clip(-4 * (meanings - window.centre) / window.width, -50, 50)
+        return np.asarray(1 / (1 + np.exp(steep)), np.float64)
+    if window.function == "LINEAR_EXACT":
+        levels = (meanings - window.centre) / window.width + 0.5
+    else:
+        levels = (meanings - (window.centre - 0.5)) / max(window.width - 1, 1e-6) + 0.5
+    return np.asarray(np.clip(levels, 0, 1), np.float64)
 
 
 def _flat(levels: NDArray[np.float64]) -> bool:
@@ -124,4 +152,5 @@ def _reduced(drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
     height, width = drawn.shape
     scale = SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(Image.fromarray(drawn).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0))
+    way = Image.Resampling.BILINEAR if scale < 1 else Image.Resampling.BICUBIC  # shrinking, both weigh every pixel
+    return np.asarray(Image.fromarray(drawn).resize(size, way, reducing_gap=2.0))

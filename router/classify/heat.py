@@ -37,21 +37,34 @@ def look_of(
     """
 
     def sight() -> Sight:
-        from router.classify.display import grey_of
+        from router.classify.display import displayed
 
-        grey = grey_of(ds, values)
+        grey, window = displayed(ds, values)
         seen = central_square(*values.shape)
+        first = FIRST_CELL[architecture]
+        down, across = grey.shape[0] / values.shape[0], grey.shape[1] / values.shape[1]
         heats = []
         for finding in _strongest(prediction.findings):
             at = points.labels.index(finding.label)
             threshold = points.thresholds[at]
             assert threshold is not None, "a label that was never trained is no finding"
             cells = above_operating_point(maps[at], float(logits[at]), threshold)
-            shown = spread(
-                cells, shape=grey.shape, image=values.shape, seen=seen, side=side, first=FIRST_CELL[architecture]
+            shown = spread(cells, shape=grey.shape, image=values.shape, seen=seen, side=side, first=first)
+            row, column = np.unravel_index(int(cells.argmax()), cells.shape)
+            heats.append(
+                Heat(
+                    finding=finding,
+                    cells=(cells.shape[0], cells.shape[1]),
+                    hottest=(
+                        centre(int(column), start=seen.left, seen=seen.side, side=side, first=first) * across,
+                        centre(int(row), start=seen.top, seen=seen.side, side=side, first=first) * down,
+                    ),
+                    values=shown,
+                )
             )
-            heats.append(Heat(finding=finding, cells=(cells.shape[0], cells.shape[1]), values=shown))
-        return Sight(rows=values.shape[0], columns=values.shape[1], grey=grey, seen=seen, heats=tuple(heats))
+        return Sight(
+            rows=values.shape[0], columns=values.shape[1], grey=grey, window=window, seen=seen, heats=tuple(heats)
+        )
 
     return Look(prediction=prediction, sight=sight)
 
@@ -70,7 +83,8 @@ def spread(
 ) -> Float32Array:
     """The cells' values at every pixel of a picture of `shape` (height, width) that shows all of `image` (rows, columns).
 
-    Linear between the centres of cells, constant beyond the outermost, zero outside of the part that was seen.
+    Linear between the centres of cells, constant to the edge of the outermost, then falling to zero within half a cell;
+    zero outside of the part that was seen.
     `first`: where the first cell looks, as the index of a pixel of the network's input.
     """
     down, inside_down = _weights(
@@ -85,13 +99,21 @@ def spread(
     return np.asarray(found, np.float32)
 
 
+def centre(cell: int, *, start: int, seen: int, side: int, first: float) -> float:
+    """Where a cell looks along one axis, in pixels of the image from its outer edge."""
+    return start + (first + 0.5 + cell * CELL_STEP) * seen / side
+
+
 def _weights(
     cells: int, pixels: int, *, length: int, start: int, seen: int, side: int, first: float
 ) -> tuple[Float32Array, NDArray[np.bool_]]:
     """Along one axis: (pixels, cells) how much of each cell a pixel shows, and whether it was seen at all."""
     at = (np.arange(pixels) + 0.5) * length / pixels - start  # in pixels of the image, from the edge of what was seen
-    cell = np.clip((at * side / seen - 0.5 - first) / CELL_STEP, 0, cells - 1)
-    weights = np.clip(1 - np.abs(cell[:, None] - np.arange(cells)), 0, 1)
+    cell = (at * side / seen - 0.5 - first) / CELL_STEP
+    inside = np.clip(cell, 0, cells - 1)
+    weights = np.clip(1 - np.abs(inside[:, None] - np.arange(cells)), 0, 1)
+    # Half a cell beyond the outermost centre is that cell's, too; what lies further out no cell looks at in the first place.
+    weights *= np.clip(2 - 2 * np.abs(cell - inside), 0, 1)[:, None]
     return weights.astype(np.float32), (at >= 0) & (at <= seen)
 
 

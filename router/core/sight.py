@@ -23,6 +23,21 @@ class Square:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """How stored values become grey levels, as a presentation state says it (PS3.3 C.11.1, C.11.2.1.2)."""
+
+    slope: float
+    intercept: float
+    centre: float
+    width: float
+    """1 or more; over 0 for «LINEAR_EXACT» and «SIGMOID»."""
+    function: str
+    """VOI LUT Function: «LINEAR», «LINEAR_EXACT» or «SIGMOID»."""
+    inverted: bool
+    """The smallest value is white."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Heat:
     """Where one finding's score comes from: the class activation map of the very forward pass that gave the score.
 
@@ -33,6 +48,8 @@ class Heat:
     finding: Finding
     cells: tuple[int, int]
     """Rows and columns of the map as the network gave it."""
+    hottest: tuple[float, float]
+    """Centre of the cell with the highest value: x and y in pixels of `Sight.grey`, whose outer edges are at 0."""
     values: NDArray[np.float32]
     """Logits, interpolated linearly between the cells' centres; shape of `Sight.grey`, zero outside of what was seen."""
 
@@ -46,6 +63,8 @@ class Sight:
     """Of the image itself."""
     grey: NDArray[np.uint8]
     """(height, width), 0 is black: windowed as the image asks, its aspect ratio kept, never larger than the image."""
+    window: Window | None
+    """What `grey` was made by, or where that was a VOI LUT, a window much like it; None where a Modality LUT table was."""
     seen: Square
     """The part of the image that reached the network, in the image's own pixels."""
     heats: tuple[Heat, ...]

@@ -1,7 +1,7 @@
-"""The cheap check between building an SR and spooling it: what fails is held back, and the image goes its way without it.
+"""The cheap check between building a result object and spooling it: what fails is held back, and the image goes on without it.
 
 It reads the finished bytes again by `router.report.readback`, so it shares no code with what wrote them. It is no validator:
-it asks whether this document would be filed under the right patient and study, and says what a reader needs.
+it asks whether this object would be filed under the right patient and study, and says what a reader needs.
 """
 
 from __future__ import annotations
@@ -13,11 +13,17 @@ from typing import Any
 
 from pydicom.datadict import keyword_for_tag
 
+from router.core.instance import InstanceKind
 from router.core.ports import ResultObject
 from router.core.provenance import is_ours
 from router.report import codes
+from router.report.check_seen import seen_problems
 from router.report.context import IDENTITY, raw_value
 from router.report.readback import Item, Level, read_file, tag_of
+from router.report.readback import code_in as _code
+from router.report.readback import items_in as _items
+from router.report.readback import text_in as _text
+from router.report.readback import value_in as _value
 
 #: Type 1 in the SR document IODs (PS3.3 A.35), in the data set's own level.
 _TYPE_1 = (
@@ -42,7 +48,7 @@ _TYPE_1 = (
 
 
 def check(result: ResultObject, source: Any) -> list[str]:
-    """What is wrong with an SR made of `source` (pydicom Dataset), in plain English without values; empty when nothing is.
+    """What is wrong with an object made of `source` (pydicom Dataset), in plain English without values; empty when nothing is.
 
     Raises nothing: bytes that cannot be read are a finding.
     """
@@ -50,10 +56,8 @@ def check(result: ResultObject, source: Any) -> list[str]:
         meta, document = read_file(result.data)
         return [
             *_identity(meta, document, result, source),
-            *_type_1(document),
             *_provenance(document),
-            *_evidence(document, source),
-            *_content(document, source),
+            *(_report(document, source) if result.kind is InstanceKind.SR else seen_problems(result, document, source)),
         ]
     except Exception as error:  # noqa: BLE001 - whatever broken bytes do to their reader, they must not leave
         return [f"the document cannot be read back ({type(error).__name__})"]
@@ -79,6 +83,12 @@ def _identity(meta: Level, document: Level, result: ResultObject, source: Any) -
     stored = ("MediaStorageSOPInstanceUID", "MediaStorageSOPClassUID", "TransferSyntaxUID")
     if tuple(_text(meta, keyword) for keyword in stored) != announced:
         yield "File Meta Information does not fit the data set"
+
+
+def _report(document: Level, source: Any) -> Iterator[str]:
+    yield from _type_1(document)
+    yield from _evidence(document, source)
+    yield from _content(document, source)
 
 
 def _type_1(document: Level) -> Iterator[str]:
@@ -208,25 +218,6 @@ def _content_items(item: Level) -> Iterator[Item]:
 
 def _name(item: Level) -> tuple[str, str]:
     return _code(item, "ConceptNameCodeSequence")
-
-
-def _code(item: Level, keyword: str) -> tuple[str, str]:
-    concepts = _items(item, keyword)
-    return (_text(concepts[0], "CodeValue"), _text(concepts[0], "CodingSchemeDesignator")) if concepts else ("", "")
-
-
-def _items(item: Level, keyword: str) -> list[Item]:
-    value = item.get(tag_of(keyword))
-    return value if isinstance(value, list) else []
-
-
-def _value(item: Level, keyword: str) -> bytes:
-    value = item.get(tag_of(keyword))
-    return value if isinstance(value, bytes) else b""
-
-
-def _text(item: Level, keyword: str) -> str:
-    return _value(item, keyword).decode("latin-1").rstrip("\0 ")
 
 
 def _of_source(source: Any, keyword: str) -> str:

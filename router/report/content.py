@@ -77,7 +77,7 @@ def referring(name: Code, sop_class_uid: str, sop_instance_uid: str, *below: byt
                 text("ReferencedSOPClassUID", sop_class_uid), text("ReferencedSOPInstanceUID", sop_instance_uid)
             ),
         ),
-        _head(Relationship.CONTAINS, "IMAGE" if _known(sop_class_uid) else "COMPOSITE", name),
+        _head(Relationship.CONTAINS, "IMAGE" if known(sop_class_uid) else "COMPOSITE", name),
         _below(below),
     )
 
@@ -122,5 +122,6 @@ def _template(identifier: str) -> bytes:
 
 
 @lru_cache(_KEPT)
-def _known(sop_class_uid: str) -> bool:
+def known(sop_class_uid: str) -> bool:
+    """Whether a SOP class is one of the Standard; readers refuse an IMAGE item of any other."""
     return bool(UID(sop_class_uid).name != sop_class_uid)

@@ -20,6 +20,7 @@ _LENGTH_SIZES = dict.fromkeys(
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PREAMBLE_LENGTH = 132
+_PIXEL_DATA = 0x7FE00010
 _META_GROUP = 0x0002
 _SHORT, _LONG = struct.Struct("<HH2sH"), struct.Struct("<HH2sxxI")
 _DELIMITER = struct.Struct("<HHI")
@@ -54,6 +55,41 @@ def read_file(data: bytes) -> tuple[Level, Level]:
     meta, _ = _read_level(data, _PREAMBLE_LENGTH, start)
     data_set, _ = _read_level(data, start, len(data))
     return meta, data_set
+
+
+def items_in(item: Level, keyword: str) -> list[Item]:
+    """The items of a sequence; none when it is absent."""
+    value = item.get(tag_of(keyword))
+    return value if isinstance(value, list) else []
+
+
+def value_in(item: Level, keyword: str) -> bytes:
+    """As stored; empty when it is absent."""
+    value = item.get(tag_of(keyword))
+    return value if isinstance(value, bytes) else b""
+
+
+def text_in(item: Level, keyword: str) -> str:
+    """Without padding; empty when it is absent."""
+    return value_in(item, keyword).decode("latin-1").rstrip("\0 ")
+
+
+def code_in(item: Level, keyword: str) -> tuple[str, str]:
+    """Value and scheme designator of the first code in a code sequence; empty when there is none."""
+    concepts = items_in(item, keyword)
+    return (text_in(concepts[0], "CodeValue"), text_in(concepts[0], "CodingSchemeDesignator")) if concepts else ("", "")
+
+
+def pixel_fragments(data: bytes) -> list[bytes]:
+    """What encapsulated Pixel Data holds behind its offset table (PS3.5 A.4). Raises ValueError; none without pixels."""
+    for element in top_elements(data, data_set_start(data)):
+        if element.tag == _PIXEL_DATA:
+            at, fragments = element.start + 12, []
+            while (found := _delimiter(data, at, element.end))[0] == _ITEM:
+                fragments.append(data[at + 8 : at + 8 + found[1]])
+                at += 8 + found[1]
+            return fragments[1:]
+    return []
 
 
 def data_set_start(data: bytes) -> int:
