@@ -17,7 +17,7 @@ from router.classify.card import Card, demo_card
 from router.classify.decode import stored_values
 from router.classify.gate import GateSettings, gate, remarks
 from router.classify.heat import look_of
-from router.classify.network import DEMO, Network, UsableRuntime, open_network
+from router.classify.network import DEMO, Computing, Network, UsableRuntime, open_network
 from router.classify.pixels import VERSION, to_input
 from router.classify.scoring import OperatingPoints, findings_of
 from router.classify.tensor_file import read_metadata, read_safetensors
@@ -65,7 +65,7 @@ class DemoClassifier:
         self.check()
         tensors, self._points = read(WEIGHTS)
         self._sha256 = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
-        self._network = open_network(DEMO, len(self._points.labels), tensors, runtime=self._settings.runtime)
+        self._network = open_network(DEMO, len(self._points.labels), tensors, Computing(runtime=self._settings.runtime))
 
     @property
     def identity(self) -> ClassifierIdentity:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from router.classify.network import BLOCKS, DEMO, DENSENET, RESNET
+from router.classify.network import BLOCKS, DEMO, DENSENET, RESNET, Computing
 from router.classify.resize import Float32Array
 from router.errors import WeightsUnavailable
 
+_PROCESSOR = Computing(runtime="torch")
 _DEMO_SHAPE = {"growth_rate": 12, "block_config": BLOCKS[DEMO], "num_init_features": 24, "bn_size": 2}
 
 
@@ -36,13 +38,18 @@ def build(architecture: str, outputs: int) -> Any:
 
 
 class TorchNetwork:
-    """`network.Network` by torch, on the processor, without gradients."""
+    """`network.Network` by torch, on the processor or on a GPU, without gradients."""
 
-    def __init__(self, architecture: str, outputs: int, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """Raises WeightsUnavailable when `tensors` are not this architecture's."""
+    def __init__(
+        self, architecture: str, outputs: int, tensors: Mapping[str, NDArray[Any]], computing: Computing = _PROCESSOR
+    ) -> None:
+        """Raises WeightsUnavailable when `tensors` are not this architecture's; whatever torch raises without a GPU."""
         import torch
 
+        self.computing = computing
         torch.set_num_threads(1)
+        # TF32 would round every factor to 10 bits: that is a reduced precision, and nobody asked for one.
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         with torch.device("meta"):  # without inventing weights that are replaced at once
             self._module = build(architecture, outputs)
         state = {
@@ -55,6 +62,9 @@ class TorchNetwork:
         except RuntimeError as error:
             raise WeightsUnavailable(f"the weights are not those of a {architecture}: {_first_line(error)}") from None
         self._module.eval()
+        if computing.device == "cuda":
+            self._module.to(device="cuda", memory_format=torch.channels_last)
+            self.logits(np.zeros((1, 1, 64, 64), np.float32))
 
     @property
     def module(self) -> Any:
@@ -73,13 +83,22 @@ class TorchNetwork:
         body, head = _ends(self._module)
         hook = body.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
         try:
-            with torch.inference_mode():
-                logits = self._module(torch.from_numpy(np.ascontiguousarray(images)))
+            with torch.inference_mode(), self._arithmetic():
+                logits = self._module(torch.from_numpy(np.ascontiguousarray(images)).to(self.computing.device))
                 # A DenseNet's last activation comes behind its features; a ResNet's is among them, and stays as it is.
                 maps = torch.einsum("kc,nchw->nkhw", head.weight, torch.relu(kept[0]))
         finally:
             hook.remove()
-        return np.asarray(logits.numpy(), dtype=np.float32), np.asarray(maps.numpy(), dtype=np.float32)
+        return logits.float().cpu().numpy(), maps.float().cpu().numpy()
+
+    def _arithmetic(self) -> Any:
+        import torch
+
+        kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        precision, device = self.computing.precision, self.computing.device
+        if precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(device, dtype=kinds[precision])
 
 
 def _ends(module: Any) -> tuple[Any, Any]:

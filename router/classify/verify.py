@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from router.classify.fetch import sha256_of
+from router.classify.gate import gate
 from router.classify.network import open_network
+from router.classify.pixels import to_input
 from router.classify.published import PUBLISHED
 from router.classify.resize import Float32Array, resized
 from router.classify.scoring import OperatingPoints, findings_of
@@ -95,6 +97,27 @@ def image_input(path: Path, side: int) -> Float32Array:
     top, left = grey.shape[0] // 2 - length // 2, grey.shape[1] // 2 - length // 2
     square = grey[top : top + length, left : left + length]
     return resized(square, side, scale=2048 / 255, offset=-1024)[np.newaxis]
+
+
+def inputs_of(folder: Path, side: int, *, count_max: int) -> list[Float32Array]:
+    """Up to `count_max` images below a folder, DICOM, PNG or JPEG, as a network wants them; what cannot be read is left out."""
+    found: list[Float32Array] = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if len(found) == count_max:
+            break
+        try:
+            found.append(image_input(path, side) if path.suffix in (".png", ".jpg") else _dicom_input(path, side))
+        except Exception:  # noqa: BLE001, S112 - whatever it is, it is no image that would be classified
+            continue
+    return found
+
+
+def _dicom_input(path: Path, side: int) -> Float32Array:
+    from pydicom import dcmread
+
+    ds = dcmread(path)
+    gate(ds)
+    return to_input(ds, side)
 
 
 def _pairs(name: str) -> Iterator[Mapping[str, Any]]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from pydicom.dataset import Dataset
 
 from router.classify.decode import stored_values
 from router.classify.fetch import Progress
 from router.classify.gate import GateSettings, gate, remarks
 from router.classify.heat import look_of
-from router.classify.network import Network, UsableRuntime, open_network
+from router.classify.network import Computing, Device, Network, Precision, UsableRuntime, open_network
 from router.classify.pixels import VERSION, to_input
+from router.classify.precision import offered, require, version_of
 from router.classify.published import PUBLISHED
 from router.classify.scoring import findings_of
 from router.classify.weights import FIRST_USE, Weights, fits, from_file
@@ -46,6 +47,10 @@ class XrvClassifier:
         """Of a site's own weights: a TOML file that says what they are; by default the one beside them, if any."""
         runtime: UsableRuntime = "auto"
         """What computes the network."""
+        device: Device = "auto"
+        """Where: a GPU if there is one, or the processor."""
+        precision: Precision = "fp32"
+        """Another than "fp32" needs a verdict of `router models verify --precision`, a named runtime and a named device."""
         folder: FilePath = Path("var/weights")
         """Where weights are kept."""
         fetch: bool = True
@@ -54,6 +59,21 @@ class XrvClassifier:
         """An http(s) address under which upstream's files lie, instead of upstream's own."""
         sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
         """Of the weights file as published; overrides the digest the router knows."""
+
+        @model_validator(mode="after")
+        def _computable(self) -> Self:
+            """A reduced precision is measured for one runtime on one device, so both must be said."""
+            if self.precision != "fp32" and not offered(self.computing):
+                raise ValueError(
+                    f'precision = "{self.precision}" needs runtime and device said, and one that offers it: '
+                    'runtime "openvino" with device "cpu", or "torch"'
+                )
+            return self
+
+        @property
+        def computing(self) -> Computing:
+            """What the network shall run on."""
+            return Computing(runtime=self.runtime, device=self.device, precision=self.precision)
 
     def __init__(self, *, name: str, settings: Settings) -> None:
         self._name = name
@@ -70,6 +90,7 @@ class XrvClassifier:
             weights = self._obtain(progress)
             if self._settings.weights not in PUBLISHED:
                 fits(weights)  # nobody has looked at what is in them yet
+            require(weights, self._settings.computing)
         except WeightsUnavailable as error:
             emit("weights.unavailable", level=logging.ERROR, classifier=self._name, reason=str(error))
             raise
@@ -86,18 +107,31 @@ class XrvClassifier:
         """Loads the network. Raises WeightsUnavailable."""
         self._weights = self._obtain(None)
         weights = self._weights
+        require(weights, self._settings.computing)
         self._network = open_network(
             weights.architecture,
             len(weights.points.labels),
             weights.tensors(),
-            runtime=self._settings.runtime,
+            self._settings.computing,
         )
-        emit("weights.ready", classifier=self._name, weights=weights.name, sha256=weights.sha256, trust=weights.trust)
+        computing = self._network.computing
+        emit(
+            "weights.ready",
+            classifier=self._name,
+            weights=weights.name,
+            sha256=weights.sha256,
+            trust=weights.trust,
+            computed_by=str(computing),
+            runtime_version=version_of(computing.runtime),
+        )
 
     @property
     def identity(self) -> ClassifierIdentity:
         """Which classifier, exactly; known once it is loaded."""
-        _, weights = self._ready()
+        network, weights = self._ready()
+        computing = network.computing
+        # Single precision is the same everywhere but for rounding; a reduced one is another computation.
+        how = {} if computing.precision == "fp32" else {"precision": str(computing)}
         return ClassifierIdentity(
             name=self._name,
             algorithm=weights.name,
@@ -107,6 +141,7 @@ class XrvClassifier:
             parameters={
                 "input": f"{weights.side} x {weights.side}, central square, version {VERSION}",
                 **weights.points.parameters(),
+                **how,
             },
         )
 

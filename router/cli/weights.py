@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from router.cli.console import ERR, OUT, json_option, plain, table_of
+from router.cli.console import ERR, OUT, json_option, plain, progress, table_of
+from router.errors import ConfigError
+
+if TYPE_CHECKING:
+    from router.classify.weights import Weights
 
 _folder = click.option(
     "--folder",
@@ -109,15 +115,40 @@ def models_import(file: Path, folder: Path, name: str, card: Path | None, sha256
     "--images",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     required=True,
-    help="A folder with upstream's sample images.",
+    help="A folder with upstream's sample images; with --precision, with chest radiographs of yours.",
 )
-def models_verify(name: str, folder: Path, images: Path) -> None:
-    """Compare our outputs with those that upstream published for its sample images."""
+@click.option(
+    "--precision",
+    type=click.Choice(["bf16", "fp16"]),
+    help="Measure how far scores move in this precision, and write the verdict beside the weights.",
+)
+@click.option("--runtime", type=click.Choice(["openvino", "torch"]), default="openvino", show_default=True)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--bound", type=float, default=0.05, show_default=True, help="How far a score may move.")
+@click.option("--images-max", type=int, default=200, show_default=True, help="How many images are measured at most.")
+@json_option
+def models_verify(name: str, folder: Path, images: Path, precision: str | None, **how: Any) -> None:
+    """Compare our outputs with those that upstream published, or those of a reduced precision with single precision.
+
+    NAME is a classifier's name or a weights file. Exit 1 when they differ by more than they may.
+    """
     from router.classify.catalogue import find_weights
-    from router.classify.verify import verify
 
     weights = find_weights(name, folder)
+    sys.exit(
+        0
+        if (_as_published(weights, images, how) if precision is None else _reduced(weights, images, precision, how))
+        else 1
+    )
+
+
+def _as_published(weights: Weights, images: Path, how: Mapping[str, Any]) -> bool:
+    from router.classify.verify import verify
+
     verification = verify(weights, images)
+    if how["as_json"]:
+        click.echo(json.dumps({**plain(verification), "agrees": verification.agrees}, indent=2))
+        return bool(verification.agrees)
     table = table_of("image", "labels", "largest difference", "at", "verdict")
     for item in verification.comparisons:
         verdict = "agrees" if item.agrees else "DIFFERS"
@@ -125,4 +156,35 @@ def models_verify(name: str, folder: Path, images: Path) -> None:
     OUT.print(table)
     for image in verification.missing_images:
         OUT.print(f"not at hand: {image}", markup=False, highlight=False)
-    sys.exit(0 if verification.agrees else 1)
+    if verification.agrees is None:
+        OUT.print("nothing could be compared", markup=False, highlight=False)
+    return bool(verification.agrees)
+
+
+def _reduced(weights: Weights, images: Path, precision: str, how: Mapping[str, Any]) -> bool:
+    from router.classify.network import Computing, installed
+    from router.classify.precision import measure, record
+    from router.classify.verify import inputs_of
+
+    try:
+        installed(how["runtime"])
+    except ValueError as error:
+        raise ConfigError([f"--runtime {how['runtime']}: {error}"]) from None
+    computing = Computing(runtime=how["runtime"], device=how["device"], precision=precision)  # type: ignore[arg-type]
+    inputs = inputs_of(images, weights.side, count_max=how["images_max"])
+    with progress("images", len(inputs), hidden=how["as_json"]) as advance:
+        verdict = measure(weights, inputs, computing, bound=how["bound"], progress=advance)
+    path = record(verdict, weights)
+    if how["as_json"]:
+        click.echo(json.dumps({**plain(verdict), "path": str(path)}, indent=2))
+        return verdict.accepted
+    OUT.print(
+        f"{verdict.image_count} images, {verdict.compared} scores, {computing}: largest difference "
+        f"{verdict.difference_max:.4f} ({verdict.label}), mean {verdict.difference_mean:.5f}; "
+        f"{verdict.changed} findings on the other side of their operating point. Bound {verdict.bound:g}: "
+        f"{'accepted' if verdict.accepted else 'REFUSED'}. {path}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    return verdict.accepted

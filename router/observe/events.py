@@ -61,6 +61,7 @@ EVENTS: dict[str, str] = {
     "audit.syslog_up": "the syslog receiver of the audit trail takes messages again",
     "audit.syslog_lost": "the node ended before the syslog receiver had every audit message; the files have them",
     # weights
+    "classify.gpu_unusable": "a GPU is there and no runtime can use it; the processor computes instead",
     "weights.fetching": "weights are being downloaded",
     "weights.first_use": "weights whose digest nobody told us were taken as they are; their digest is kept from now on",
     "weights.ready": "weights are verified and loaded",

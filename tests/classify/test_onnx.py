@@ -192,7 +192,10 @@ def test_both_runtimes_give_the_demonstrations_scores_and_one_identity() -> None
 def test_the_demonstrations_weights_need_no_torch_to_be_read() -> None:
     tensors = read_safetensors(Path(network.__file__).with_name("demo.safetensors"))
     image = np.zeros((1, 1, 112, 112), np.float32)
-    assert all(0 <= sigmoid(float(x)) <= 1 for x in open_network(DEMO, 4, tensors, runtime="onnx").logits(image)[0])
+    assert all(
+        0 <= sigmoid(float(x)) <= 1
+        for x in open_network(DEMO, 4, tensors, network.Computing(runtime="onnx")).logits(image)[0]
+    )
 
 
 def _loaded(runtime: str) -> DemoClassifier:
