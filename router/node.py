@@ -12,13 +12,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import make_url
 
 from router import __version__, registry
+from router.audit import events as audit_events
+from router.audit.message import AuditMessage
+from router.audit.trail import AuditTrail, open_trail, process_owner
 from router.classify.step import ClassifyStep
 from router.core.admission import Limits
 from router.core.commitment import CommitmentReport, CommitmentRequest, Promise, report_on
@@ -26,6 +29,7 @@ from router.core.instance import SopInstance
 from router.core.lifecycle import TaskKind
 from router.core.retry import RetryPolicy
 from router.core.rules import Plan, plan_for
+from router.core.uids import digest
 from router.deliver.address import address_of
 from router.deliver.commit import ASK_CAP_S, CommitStep, Committer
 from router.deliver.dicom import DicomDestination
@@ -42,10 +46,11 @@ from router.receive.scp import StorageScp
 from router.report.variant import variant
 from router.settings import ClassifierSettings, DestinationSettings, Settings
 from router.spool.files import FileSpool
-from router.web.app import build_app
+from router.web.app import House, build_app
+from router.web.door import Door, check_access
 from router.web.server import WebServer
-from router.web.status import Lane as LaneRow
-from router.web.status import Status
+from router.web.snapshot import StatusReader
+from router.web.users import make_first_user
 from router.work.analyst import ChildAnalyst
 from router.work.clock import SystemClock
 from router.work.janitor import Janitor
@@ -70,6 +75,7 @@ class Node:
     ledger: SqlLedger
     scp: StorageScp
     web: WebServer
+    audit: AuditTrail
     workers: Sequence[Worker]
     analysts: Sequence[ChildAnalyst]
     destinations: Sequence[Any]
@@ -77,6 +83,9 @@ class Node:
 
     def start(self) -> None:
         """Opens the ports and begins to work; the classify children get ready meanwhile."""
+        me = audit_node(self.settings)
+        self._record(audit_events.configured(me, sha256=digest(self.settings.model_dump(mode="json"))))
+        self._record(audit_events.started(me, by=process_owner()))
         self.scp.start()  # first: it may find its port taken, and then nothing else has begun
         for worker in self.workers:
             worker.start()
@@ -121,6 +130,13 @@ class Node:
             destination.close()
         self.ledger.close()
         self.spool.close()
+        self._record(audit_events.stopped(audit_node(self.settings), by=process_owner()))
+        self.audit.close()
+
+    def _record(self, message: AuditMessage) -> None:
+        """Images are taken in and delivered also when the audit trail has no room: it has told its trouble."""
+        with contextlib.suppress(OSError):
+            self.audit.record(message)
 
 
 def serve(settings: Settings) -> int:
@@ -129,6 +145,8 @@ def serve(settings: Settings) -> int:
     Raises ConfigError or WeightsUnavailable before any port is open.
     """
     configure(settings.log.level)
+    make_first_user(settings.web.users_file, os.environ.get("ROUTER_PASSWORD", ""))
+    check_access(settings.web)
     emit("node.starting", version=__version__, ae_title=settings.node.ae_title, pid=os.getpid())
     for classifier in settings.classifiers.values():
         _plugin("router.classifiers", classifier).check()
@@ -235,10 +253,9 @@ def build_node(settings: Settings) -> Node:
         )
         undo.callback(scp.stop)
         janitor = Janitor(ledger=ledger, inventory=ledger.queries, spool=spool, retention_s=settings.spool.retention_s)
-        read_status = _status_reader(
-            settings=settings, spool=spool, ledger=ledger, scp=scp, steps=steps, analysts=analysts
-        )
-        web = WebServer(build_app(read_status), host=settings.web.host, port=settings.web.port)
+        audit = open_trail(settings.audit, ae_title=settings.node.ae_title)
+        undo.callback(audit.close)
+        web = _web(settings, spool=spool, ledger=ledger, scp=scp, steps=steps, analysts=analysts, audit=audit)
         undo.pop_all()
     return Node(
         settings=settings,
@@ -246,6 +263,7 @@ def build_node(settings: Settings) -> Node:
         ledger=ledger,
         scp=scp,
         web=web,
+        audit=audit,
         workers=workers,
         analysts=[analyst for of_one in analysts.values() for analyst in of_one],
         destinations=targets,
@@ -380,51 +398,38 @@ def _plugin(group: str, table: ClassifierSettings | DestinationSettings, **more:
     return plugin(name=table.name, settings=table.options, **more)
 
 
-def _status_reader(
-    *,
+def audit_node(settings: Settings) -> audit_events.Node:
+    """The node, as audit messages name it."""
+    return audit_events.Node(ae_title=settings.node.ae_title, pid=os.getpid())
+
+
+def _web(
     settings: Settings,
+    *,
     spool: FileSpool,
     ledger: SqlLedger,
     scp: StorageScp,
     steps: Sequence[DeliverStep],
     analysts: Mapping[str, Sequence[ChildAnalyst]],
-) -> Callable[[], Status]:
-    started_at = datetime.now(UTC).isoformat(timespec="seconds")
-
-    def read() -> Status:
-        now = datetime.now(UTC)
-        health = {step.name: step.health() for step in steps}
-        lanes = []
-        problems = []
-        for counts in ledger.queries.lanes():
-            lane_health = health.get(counts.target) if counts.kind is TaskKind.DELIVER else None
-            lanes.append(
-                LaneRow(
-                    kind=counts.kind.value,
-                    target=counts.target,
-                    counts={state.value: count for state, count in counts.counts.items()},
-                    oldest_age_s=(now - counts.oldest_at).total_seconds() if counts.oldest_at else None,
-                    trouble=lane_health.reason if lane_health else "",
-                )
-            )
-        free = spool.free_byte_count()
-        if free < settings.spool.free_byte_count_min:
-            problems.append(
-                f"the spool has {free} bytes free, under spool.free_byte_count_min: C-STORE is answered 0xA700"
-            )
-        if missed := ledger.queries.missed():
-            problems.append(f"the bytes of {len(missed)} instance(s) are gone from the spool; see spool.file_missing")
-        return Status(
-            ae_title=settings.node.ae_title,
-            port=scp.port,
-            version=__version__,
-            started_at=started_at,
-            instances={kind.value: count for kind, count in ledger.queries.instance_counts().items()},
-            conflict_count=ledger.queries.conflict_count(),
-            outcomes=ledger.queries.outcome_counts(),
-            lanes=lanes,
-            classifiers={name: any(analyst.ready for analyst in of_one) for name, of_one in analysts.items()},
-            problems=problems,
-        )
-
-    return read
+    audit: AuditTrail,
+) -> WebServer:
+    door = Door(settings.web)
+    read_status = StatusReader(
+        settings=settings,
+        port=lambda: scp.port,
+        spool=spool,
+        queries=ledger.queries,
+        recent=ledger.recent,
+        steps=steps,
+        analysts=analysts,
+        audit=audit,
+        door=door,
+    )
+    house = House(read_status=read_status, door=door, node=audit_node(settings), record=audit.record)
+    return WebServer(
+        build_app(house),
+        host=settings.web.host,
+        port=settings.web.port,
+        certificate_file=settings.web.certificate_file,
+        key_file=settings.web.key_file,
+    )

@@ -10,7 +10,7 @@ import sys
 import click
 
 import router
-from router.cli import images, ledger, node, weights
+from router.cli import images, ledger, node, user, weights
 from router.cli.console import ERR
 from router.errors import ConfigError, RouterError
 
@@ -51,5 +51,6 @@ for _command in (
     images.explain,
     images.classify,
     weights.models,
+    user.user,
 ):
     cli.add_command(_command)

@@ -62,6 +62,8 @@ class LaneHealth:
     since: datetime | None
     """When it went down; None while it is up."""
     reason: str
+    breaker: str
+    """A `deliver.breaker.BreakerState`."""
 
 
 class DeliverStep:
@@ -158,7 +160,12 @@ class DeliverStep:
     def health(self) -> LaneHealth:
         """How the destination stands."""
         with self._changed:
-            return LaneHealth(up=self._down_since is None, since=self._down_since, reason=self._reason)
+            return LaneHealth(
+                up=self._down_since is None,
+                since=self._down_since,
+                reason=self._reason,
+                breaker=self._breaker.state.value,
+            )
 
     # ---- core.ports.Step
 

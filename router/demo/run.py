@@ -133,6 +133,10 @@ url = {json.dumps(f"sqlite:///{output / 'ledger.db'}")}
 [web]
 host = "{HOST}"
 port = {free_port()}
+users_file = {json.dumps(str(output / "users.json"))}
+
+[audit]
+folder = {json.dumps(str(output / "audit"))}
 
 [classifiers.cxr]
 {classifier}

@@ -30,6 +30,7 @@ from router.ledger.instants import seconds_to_us, to_us
 from router.ledger.moves import bring_forward, claim, due_at, end_leases, holds, requeue, settle, sources
 from router.ledger.occupancy import PATIENCE_S, Occupancy, occupy
 from router.ledger.queries import Queries
+from router.ledger.recent import RecentEvents
 from router.ledger.schema import instance, is_state, outcome, task
 from router.ledger.wake import Bell, FileWatch, Notifications
 from router.ledger.writer import GroupCommit, Lane, Transaction
@@ -65,6 +66,7 @@ class SqlLedger:
             self._listen_to_others()  # a command that only writes has to tell the others too
         self._writer = GroupCommit(self._engines.write, now_us=self._now_us, committed=self._ring)
         self.queries = Queries(self._engines.read)
+        self.recent = RecentEvents(self._engines.read)
         self.commitments = CommitmentBook(self._writer, self._engines.read)
 
     def close(self) -> None:

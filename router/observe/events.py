@@ -60,6 +60,12 @@ EVENTS: dict[str, str] = {
     "audit.syslog_down": "the syslog receiver of the audit trail cannot be reached; messages wait, and lie in the files",
     "audit.syslog_up": "the syslog receiver of the audit trail takes messages again",
     "audit.syslog_lost": "the node ended before the syslog receiver had every audit message; the files have them",
+    # pages and audit
+    "web.failed": "a page could not be shown because of an error of the program",
+    "audit.failed": "an audit message could not be written: pages with patient data are not shown until one can",
+    "audit.syslog_down": "the syslog receiver of the audit trail cannot be reached; messages wait, and lie in the files",
+    "audit.syslog_up": "the syslog receiver of the audit trail takes messages again",
+    "audit.syslog_lost": "the node ended before the syslog receiver had every audit message; the files have them",
     # weights
     "classify.gpu_unusable": "a GPU is there and no runtime can use it; the processor computes instead",
     "weights.fetching": "weights are being downloaded",

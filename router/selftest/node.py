@@ -50,6 +50,10 @@ url = {json.dumps(f"sqlite:///{folder / 'ledger.db'}")}
 [web]
 host = "{HOST}"
 port = {web_port}
+users_file = {json.dumps(str(folder / "users.json"))}
+
+[audit]
+folder = {json.dumps(str(folder / "audit"))}
 
 [destinations.selftest]
 type = "dicom"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from router.settings.load import load, parse
 from router.settings.tables import (
+    AuditSettings,
     ClassifierSettings,
     CommitmentSettings,
     DestinationSettings,
@@ -18,6 +19,8 @@ from router.settings.tables import (
     RuleSettings,
     Settings,
     SpoolSettings,
+    SyslogSettings,
+    TrustedProxySettings,
     WebSettings,
 )
 from router.settings.values import (
@@ -37,6 +40,7 @@ from router.settings.values import (
 __all__ = [
     "PROCESS_COUNT_MAX",
     "AETitle",
+    "AuditSettings",
     "ByteCount",
     "ClassifierSettings",
     "CommitmentSettings",
@@ -55,7 +59,9 @@ __all__ = [
     "Seconds",
     "Settings",
     "SpoolSettings",
+    "SyslogSettings",
     "Table",
+    "TrustedProxySettings",
     "WebSettings",
     "load",
     "parse",

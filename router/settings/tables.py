@@ -207,6 +207,7 @@ class Settings(Table):
     commitment: CommitmentSettings = CommitmentSettings()
     web: WebSettings = WebSettings()
     audit: AuditSettings = AuditSettings()
+    audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
     default_deliver: Names = ()
     """Where an instance goes that no rule matches; empty: such an instance is refused with 0x0122."""

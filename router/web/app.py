@@ -1,57 +1,119 @@
-"""Dashboard, metrics and health. This first version shows counts and AE titles only: no patient data, no actions."""
+"""The web application: every way into it, in one table."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from jinja2 import Environment, FileSystemLoader, select_autoescape
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import JSONResponse, Response
 
+from router.audit import events
+from router.audit.message import AuditMessage
+from router.web.door import Door
 from router.web.metrics import StatusCollector
+from router.web.paper import STATIC, Paper, WithHeaders, static_file
+from router.web.signing import SigningPages
 from router.web.status import ReadStatus
-
-_TEMPLATES = Path(__file__).parent / "templates"
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self' 'unsafe-inline'",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
+from router.web.ways import Guard, Need, NotFound, Visit, Way
 
 
-def build_app(read_status: ReadStatus) -> Starlette:
-    """The ASGI application. `read_status` may raise: then the node is not ready, and says so."""
-    templates = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=select_autoescape())
-    metrics = CollectorRegistry()
-    metrics.register(StatusCollector(read_status))
+@dataclass(frozen=True, kw_only=True)
+class House:
+    """What the pages are made from."""
 
-    def dashboard(request: Request) -> Response:
-        page = templates.get_template("dashboard.html").render(status=read_status())
-        return HTMLResponse(page, headers=_HEADERS)
+    read_status: ReadStatus
+    """May raise: then the node is not ready, and says so."""
+    door: Door
+    node: events.Node
+    record: Callable[[AuditMessage], None]
+    """Into the audit trail; returns once it is durable. Raises OSError."""
 
-    def live(request: Request) -> Response:
-        return JSONResponse({"live": True}, headers=_HEADERS)
 
-    def ready(request: Request) -> Response:
+def ways(house: House, paper: Paper) -> Sequence[Way]:
+    """Every address there is, and what it needs. `docs/operating/access.md` lists the same; a test compares."""
+    signing = SigningPages(door=house.door, paper=paper, node=house.node, read_status=house.read_status)
+    probes = Probes(house.read_status)
+    overview = Overview(house.read_status, paper)
+    return (
+        Way(path="/static/{name}", needs=Need.OPEN, answer=_static),
+        Way(path="/welcome", needs=Need.OPEN, answer=signing.welcome),
+        Way(path="/sign-in", needs=Need.OPEN, answer=signing.form),
+        Way(path="/sign-in", needs=Need.OPEN, answer=signing.sign_in, method="POST"),
+        Way(path="/health/live", needs=Need.PROBE, answer=probes.live),
+        Way(path="/health/ready", needs=Need.PROBE, answer=probes.ready),
+        Way(path="/metrics", needs=Need.PROBE, answer=probes.metrics),
+        Way(path="/sign-out", needs=Need.VIEWER, answer=signing.sign_out, method="POST"),
+        Way(path="/", needs=Need.VIEWER, answer=overview.page),
+        Way(path="/now", needs=Need.VIEWER, answer=overview.piece, background=True),
+    )
+
+
+def build_app(house: House) -> Starlette:
+    """The ASGI application."""
+    paper = Paper(ae_title=house.node.ae_title, sign_out=not house.door.by_proxy)
+    guard = Guard(door=house.door, paper=paper, node=house.node, record=house.record)
+
+    def wrong_address(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        return paper.message(status=status, title="Not there", text="There is no such page.")
+
+    return Starlette(
+        routes=[guard.route(way) for way in ways(house, paper)],
+        middleware=[Middleware(WithHeaders)],
+        exception_handlers={HTTPException: wrong_address},
+    )
+
+
+class Overview:
+    """`/`: what the node does now."""
+
+    def __init__(self, read_status: ReadStatus, paper: Paper) -> None:
+        self._read_status = read_status
+        self._paper = paper
+
+    def page(self, visit: Visit) -> Response:
+        """The whole page."""
+        return self._paper.page("now.html", principal=visit.principal, status_now=self._read_status(), here="now")
+
+    def piece(self, visit: Visit) -> Response:
+        """What of it changes."""
+        return self._paper.page("now_piece.html", principal=visit.principal, status_now=self._read_status())
+
+
+class Probes:
+    """For supervisors and Prometheus."""
+
+    def __init__(self, read_status: ReadStatus) -> None:
+        self._read_status = read_status
+        self._metrics = CollectorRegistry()
+        self._metrics.register(StatusCollector(read_status))
+
+    def live(self, visit: Visit) -> Response:
+        """The process answers."""
+        return JSONResponse({"live": True})
+
+    def ready(self, visit: Visit) -> Response:
+        """Whether it can take images and work on them, and why not."""
         try:
-            status = read_status()
+            status = self._read_status()
             problems, classifiers = list(status.problems), status.classifiers
         except Exception as error:  # noqa: BLE001 - whatever keeps the ledger from answering, the node is not ready
             problems, classifiers = [f"the ledger does not answer ({type(error).__name__})"], {}
         body = {"ready": not problems, "problems": problems, "classifiers": classifiers}
-        return JSONResponse(body, status_code=503 if problems else 200, headers=_HEADERS)
+        return JSONResponse(body, status_code=503 if problems else 200)
 
-    def exposition(request: Request) -> Response:
-        return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
+    def metrics(self, visit: Visit) -> Response:
+        """In the Prometheus text format."""
+        return Response(generate_latest(self._metrics), media_type=CONTENT_TYPE_LATEST)
 
-    return Starlette(
-        routes=[
-            Route("/", dashboard),
-            Route("/health/live", live),
-            Route("/health/ready", ready),
-            Route("/metrics", exposition),
-        ]
-    )
+
+def _static(visit: Visit) -> Response:
+    name = str(visit.request.path_params["name"])
+    if name not in STATIC:
+        raise NotFound("There is no such file.")
+    return static_file(name)

@@ -17,6 +17,8 @@ METRICS: dict[str, str] = {
     "router_conflicts": "instances that came with another one's SOP Instance UID and other bytes; `router trace UID` shows both",
     "router_outcomes": "images looked at by a classifier, by outcome: analysed, or the code of the reason why not",
     "router_tasks": "tasks in the ledger, by kind, target and state",
+    "router_audit_syslog_lost": "audit messages since the start that the syslog receiver never got; the files have them",
+    "router_audit_syslog_waiting": "audit messages that wait for the syslog receiver",
     "router_oldest_task_age_seconds": "age of the oldest task that is still owed, by kind and target; 0 when none is",
 }
 
@@ -30,6 +32,11 @@ class StatusCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         status = self._read_status()
         yield GaugeMetricFamily("router_ready", METRICS["router_ready"], value=float(not status.problems))
+        for name, count in (
+            ("router_audit_syslog_lost", status.audit_lost_count),
+            ("router_audit_syslog_waiting", status.audit_waiting_count),
+        ):
+            yield GaugeMetricFamily(name, METRICS[name], value=float(count))
         classifiers = self._family("router_classifier_ready", ["classifier"])
         for name, ready in status.classifiers.items():
             classifiers.add_metric([name], float(ready))

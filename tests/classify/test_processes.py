@@ -20,7 +20,8 @@ def _node(folder: Path, processes: object) -> Node:
         parse(
             {
                 "node": {"host": "127.0.0.1", "port": 0},
-                "web": {"port": 0},
+                "web": {"port": 0, "users_file": str(folder / "users.json")},
+                "audit": {"folder": str(folder / "audit")},
                 "spool": {"path": str(folder / "spool"), "free_byte_count_min": 0},
                 "ledger": {"url": f"sqlite:///{folder / 'ledger.db'}"},
                 "classifiers": {"demo": {"type": "demo", "processes": processes}},

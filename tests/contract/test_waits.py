@@ -82,6 +82,7 @@ def test_a_node_that_starts_waits_for_no_hour_that_does_not_come(ledger_url: str
             "node": {"host": "127.0.0.1", "port": free_port()},
             "web": {"port": free_port()},
             "spool": {"path": str(tmp_path / "spool")},
+            "audit": {"folder": str(tmp_path / "audit")},
             "ledger": {"url": ledger_url},
             "classifiers": {"cxr": {"type": "demo"}},
             "destinations": {

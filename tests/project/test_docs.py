@@ -42,6 +42,8 @@ def shown(value: Any) -> str:
         return f"`{str(value).lower()}`"
     if isinstance(value, int) and value >= 2**30 and value % 2**30 == 0:
         return f'`"{value // 2**30} GiB"`'
+    if isinstance(value, int) and value >= 2**20 and value % 2**20 == 0:
+        return f'`"{value // 2**20} MiB"`'
     if isinstance(value, int | float):
         return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
     if isinstance(value, list | tuple):
@@ -63,6 +65,8 @@ def documented() -> dict[str, str]:
     for key, field in settings.Settings.model_fields.items():
         if isinstance(field.default, BaseModel):
             add(f"{key}.", type(field.default))
+    add("web.trusted_proxy.", settings.TrustedProxySettings)
+    add("audit.syslog.", settings.SyslogSettings)
     out["default_deliver"] = shown(())
     add("peers[].", settings.PeerSettings)
     add("rules[].", settings.RuleSettings)

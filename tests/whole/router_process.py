@@ -88,6 +88,10 @@ url = {json.dumps(self.ledger_url)}
 [web]
 host = "{HOST}"
 port = {self.web_port}
+users_file = {json.dumps(str(folder / "users.json"))}
+
+[audit]
+folder = {json.dumps(str(folder / "audit"))}
 
 {f"[classifiers.cxr]{chr(10)}{classifier}" if classifier else ""}
 {"".join(tables)}{"".join(rules)}"""
