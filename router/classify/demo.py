@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 from pydicom.dataset import Dataset
 
 from router.classify.card import Card, demo_card
-from router.classify.decode import stored_values
-from router.classify.gate import GateSettings, gate, remarks
-from router.classify.heat import look_of
+from router.classify.examine import Examiner
+from router.classify.gate import GateSettings
 from router.classify.network import DEMO, Computing, Network, UsableRuntime, open_network
-from router.classify.pixels import VERSION, to_input
-from router.classify.scoring import OperatingPoints, findings_of
+from router.classify.pixels import VERSION
+from router.classify.scoring import OperatingPoints
 from router.classify.tensor_file import read_metadata, read_safetensors
 from router.core.findings import ClassifierIdentity, Prediction
 from router.core.sight import Look
@@ -88,16 +87,16 @@ class DemoClassifier:
     def look(self, ds: Dataset) -> Look:
         """The same, with what can be drawn of it."""
         network, points = self._ready()
-        gate(ds, self._settings)
-        values = stored_values(ds)
-        logits, maps = network.logits_and_maps(to_input(ds, SIDE, values)[None])
-        findings, not_trained = findings_of(logits[0].tolist(), points)
-        prediction = Prediction(
-            classifier=self.identity, findings=findings, not_trained=not_trained, notes=(NOTE, *remarks(ds))
+        examiner = Examiner(
+            network=network,
+            architecture=DEMO,
+            side=SIDE,
+            points=points,
+            identity=self.identity,
+            gate=self._settings,
+            notes=(NOTE,),
         )
-        return look_of(
-            ds, values, prediction, logits=logits[0], maps=maps[0], points=points, architecture=DEMO, side=SIDE
-        )
+        return examiner.look(ds)
 
     def _ready(self) -> tuple[Network, OperatingPoints]:
         if self._network is None or self._points is None:

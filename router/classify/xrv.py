@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 from pydicom.dataset import Dataset
 
-from router.classify.decode import stored_values
+from router.classify.examine import Examiner, Refusal
 from router.classify.fetch import Progress
-from router.classify.gate import GateSettings, gate, remarks
-from router.classify.heat import look_of
-from router.classify.network import Computing, Device, Network, Precision, UsableRuntime, open_network
-from router.classify.pixels import VERSION, to_input
+from router.classify.gate import GateSettings
+from router.classify.network import GPU_BATCH, Computing, Device, Network, Precision, UsableRuntime, open_network
+from router.classify.pixels import VERSION
 from router.classify.precision import offered, require, version_of
 from router.classify.published import PUBLISHED
-from router.classify.scoring import findings_of
 from router.classify.weights import FIRST_USE, Weights, fits, from_file
 from router.classify.weights_folder import WeightsFolder
 from router.core.findings import ClassifierIdentity, Prediction
@@ -151,21 +150,26 @@ class XrvClassifier:
 
     def look(self, ds: Dataset) -> Look:
         """The same, with what can be drawn of it."""
+        return self._examiner().look(ds)
+
+    def looks(self, datasets: Sequence[Dataset]) -> list[Look | Refusal]:
+        """Several images by one forward pass, each with its look or why there is none."""
+        return self._examiner().looks(datasets)
+
+    @property
+    def batch_max(self) -> int:
+        """How many images are best looked at together."""
+        return GPU_BATCH if self._ready()[0].computing.device == "cuda" else 1
+
+    def _examiner(self) -> Examiner:
         network, weights = self._ready()
-        gate(ds, self._settings)
-        values = stored_values(ds)
-        logits, maps = network.logits_and_maps(to_input(ds, weights.side, values)[None])
-        findings, not_trained = findings_of(logits[0].tolist(), weights.points)
-        prediction = Prediction(classifier=self.identity, findings=findings, not_trained=not_trained, notes=remarks(ds))
-        return look_of(
-            ds,
-            values,
-            prediction,
-            logits=logits[0],
-            maps=maps[0],
-            points=weights.points,
+        return Examiner(
+            network=network,
             architecture=weights.architecture,
             side=weights.side,
+            points=weights.points,
+            identity=self.identity,
+            gate=self._settings,
         )
 
     def _obtain(self, progress: Progress | None) -> Weights:
