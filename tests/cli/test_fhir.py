@@ -47,7 +47,9 @@ def test_a_study_tells_every_image_and_of_each_classifier_the_newest_report(site
     (new,) = site.analyse(prediction(weights="d0" * 32))
     site.receive({"SOPInstanceUID": b"1.2.3.4"})
     (other,) = site.analyse()
-    assert reports(site.here("trace", STUDY, "--fhir").json) == sorted([new.sop_instance_uid, other.sop_instance_uid])
+    done = site.here("trace", STUDY, "--fhir")
+    assert (done.code, done.err) == (0, "")
+    assert reports(done.json) == sorted([new.sop_instance_uid, other.sop_instance_uid])
     done = site.here("trace", old.sop_instance_uid, "--fhir")
     assert (done.code, done.out) == (1, ""), "the old one is asked for by its own UID, and its bytes are freed"
 
@@ -92,11 +94,13 @@ def test_a_not_analysed_report_is_told_as_cancelled(site: Site) -> None:
     assert '"status": "cancelled"' in done.out
 
 
-def test_patient_data_stands_on_standard_output_and_nowhere_else(site: Site) -> None:
+def test_patient_data_stands_on_standard_output_and_nowhere_else(site: Site, recwarn: pytest.WarningsRecorder) -> None:
     planted = {"PatientID": b"PID-4711-X", "AccessionNumber": b"ACC-0815", "PatientName": b"Geheim^Gerda"}
     image = site.receive(planted | {"IssuerOfPatientID": b"x" * 70})  # too long: pydicom warns, with the value
     site.analyse()
+    recwarn.clear()
     done = site.here("trace", image.sop_instance_uid, "--fhir")
+    assert [str(warning.message) for warning in recwarn] == [], "Python prints them on standard error"
     assert done.code == 0
     assert "PID-4711-X" in done.out
     assert "ACC-0815" in done.out

@@ -221,6 +221,12 @@ def test_what_fhir_does_not_allow_is_not_printed(report: Any, monkeypatch: pytes
     assert "P-1" not in str(caught.value)
 
 
+def test_what_the_library_would_drop_is_not_printed(report: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fhir, "_drop_empty", dict)
+    with pytest.raises(RouterError, match="drops a part"):
+        bundle_of([(report(prediction(labels=1), {**HEADER, "AccessionNumber": b""}), RECEIVED_AT)])
+
+
 def test_what_the_library_reads_is_what_we_wrote(report: Any) -> None:
     made = bundle_of([(report(prediction()), RECEIVED_AT)])
     assert bundle.Bundle(made).as_json() == made
