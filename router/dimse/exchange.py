@@ -40,6 +40,11 @@ class Message:
     sink: DataSetSink | None = None
     answer: Answer | None = None
 
+    def discard(self) -> None:
+        """Nothing of it stays; may be called twice."""
+        if self.sink is not None:
+            self.sink.discard()
+
 
 @dataclass(slots=True, eq=False)
 class _Promised:
@@ -148,8 +153,8 @@ class Exchange:
     def discard(self) -> None:
         """The association has ended: nothing half-received stays, and who promised a follow-up knows."""
         message, self._open = self._open, None
-        if message is not None and message.sink is not None:
-            message.sink.discard()
+        if message is not None:
+            message.discard()
         self._give_up_all()
 
     def _begin(self, context_id: int, command: Command) -> None:

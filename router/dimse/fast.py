@@ -88,6 +88,8 @@ class FastAssociation:
             self.end_reason, last_word = f"internal error: {type(error).__name__}", pdu.encode_abort(diagnostic=0)
             self.agreed.tell("association.failed", level=logging.ERROR, host=self.agreed.peer.host, exc_info=error)
         try:
+            for message in self._complete:  # whose answer failed
+                message.discard()
             self._exchange.discard()
         finally:
             if last_word:
@@ -171,9 +173,10 @@ class FastAssociation:
                 exchange.take(context_id, control & ~_LAST if missing else control, data)
             if pdv_length == 2:
                 exchange.take(context_id, control, memoryview(b""))
-            while self._complete:
+            if self._complete:
                 begun = time.monotonic()
-                exchange.answer(self._complete.pop())
+                exchange.answer(self._complete[0])
+                self._complete.clear()
                 deadline += time.monotonic() - begun
 
     def _drain(self, byte_count: int, deadline: float) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from router.core.admission import valid_uid
 from router.dimse.contexts import IMPLICIT_VR_LITTLE_ENDIAN, AnsweredContext, ProposedContext
@@ -18,6 +19,9 @@ A_ASSOCIATE_RQ, A_ASSOCIATE_AC, A_ASSOCIATE_RJ, P_DATA_TF, A_RELEASE_RQ, A_RELEA
 A_ASSOCIATE_BYTE_COUNT_MAX = 2**18
 #: A-RELEASE and A-ABORT are 4 bytes long.
 _OTHER_BYTE_COUNT_MAX = 64
+
+#: Longer presentation contexts are read each time anew: nobody may fill our memory with them.
+_REMEMBERED_BYTE_COUNT_MAX = 2048
 
 HEADER = struct.Struct(">BxL")
 _ITEM = struct.Struct(">BxH")
@@ -263,11 +267,25 @@ def _context(value: bytes) -> ProposedContext:
         raise ProtocolError("a presentation context is cut off")
     if not value[0] & 1:
         raise ProtocolError("a presentation context ID is even")
-    abstract = [_uid(data) for kind, data in _items(value[4:]) if kind == 0x30]
-    transfer = tuple(_uid(data) for kind, data in _items(value[4:]) if kind == 0x40)
+    # The abstract syntax comes first; what follows it is the same in context after context, and read once.
+    first = 8 + int.from_bytes(value[6:8], "big") if value[4:5] == b"\x30" else len(value)
+    rest = _syntaxes if len(value) > _REMEMBERED_BYTE_COUNT_MAX else _remembered_syntaxes
+    abstract, transfer = (a + b for a, b in zip(_syntaxes(value[4:first]), rest(value[first:]), strict=True))
     if len(abstract) != 1 or not transfer:
         raise ProtocolError("a presentation context lacks its abstract or its transfer syntax")
     return ProposedContext(context_id=value[0], abstract_syntax=abstract[0], transfer_syntaxes=transfer)
+
+
+def _syntaxes(items: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Abstract and transfer syntaxes."""
+    found = list(_items(items))
+    return (
+        tuple(_uid(data) for kind, data in found if kind == 0x30),
+        tuple(_uid(data) for kind, data in found if kind == 0x40),
+    )
+
+
+_remembered_syntaxes = lru_cache(maxsize=512)(_syntaxes)
 
 
 def _role(value: bytes) -> tuple[str, bool, bool] | None:

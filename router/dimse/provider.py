@@ -54,14 +54,14 @@ class GuardedDIMSE(DIMSEServiceProvider):  # type: ignore[misc]
         try:
             self.exchange.answer(message)
         finally:
+            message.discard()
             self._waiting.remove(message)
             self.dul.wake()
 
     def discard(self) -> None:
         """The association has ended: nothing half-received stays."""
         for message in self._waiting:
-            if message.sink is not None:
-                message.sink.discard()
+            message.discard()
         self._waiting.clear()
         self.exchange.discard()
 

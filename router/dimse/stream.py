@@ -11,12 +11,11 @@ import struct
 import time
 from contextlib import suppress
 
-#: A PDU of the default length (128 KiB) and what comes with its header.
-_BUFFER_BYTE_COUNT = 200 * 2**10
+#: So large that a PDU of the default length (128 KiB) lies in it in one piece wherever it begins: it is then hashed and
+#: written by one call each.
+_BUFFER_BYTE_COUNT = 320 * 2**10
 #: What is read at once where it is not known how much will come: several small PDUs, or the head of a large one.
 _READ_BYTE_COUNT = 2**16
-#: From here on it is worth waiting for all of it: one call instead of one for each segment.
-_WAIT_FOR_ALL_BYTE_COUNT = 2**14
 
 _TIMEVAL = struct.Struct("@ll")
 _QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
@@ -54,12 +53,10 @@ class Stream:
         return values
 
     def take(self, byte_count: int, deadline: float) -> memoryview:
-        """Some of the next `byte_count` bytes, as many of them as fit, at least one; valid until the next call.
-
-        Raises TimeoutError.
-        """
-        missing = byte_count - (self._end - self._begin)
-        if missing > 0 and (self.empty or self._end < _BUFFER_BYTE_COUNT):
+        """The next `byte_count` bytes, or as many of them as fit; valid until the next call. Raises TimeoutError."""
+        if self.empty:
+            self._begin = self._end = 0
+        while self._end - self._begin < byte_count and self._end < _BUFFER_BYTE_COUNT:
             self._read(byte_count, deadline)
         begin = self._begin
         self._begin = min(self._end, begin + byte_count)
@@ -85,11 +82,9 @@ class Stream:
             rest = self._end - self._begin
             self._buffer[:rest] = self._buffer[self._begin : self._end]
             self._begin, self._end = 0, rest
-        missing = min(self._begin + byte_count, _BUFFER_BYTE_COUNT) - self._end
-        if missing >= _WAIT_FOR_ALL_BYTE_COUNT:
-            wanted, flags = missing, int(socket.MSG_WAITALL)
-        else:
-            wanted, flags = min(_READ_BYTE_COUNT, _BUFFER_BYTE_COUNT - self._end), 0
+        # Of a large PDU no byte more than that: then the next one begins where the buffer does.
+        missing = self._begin + byte_count - self._end
+        room = min(max(missing, _READ_BYTE_COUNT), _BUFFER_BYTE_COUNT - self._end)
         connection = self._connection
         while True:
             self._arm(deadline - time.monotonic())
@@ -98,17 +93,17 @@ class Stream:
                 # message. The kernel forgets it by itself.
                 connection.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
             with suppress(BlockingIOError):
-                count = connection.recv_into(self._view[self._end :], wanted, flags)
+                count = connection.recv_into(self._view[self._end :], room)
                 if not count:
                     raise ConnectionError("closed by the peer")
                 self._end += count
                 return
 
     def _arm(self, left_s: float) -> None:
-        """The next read ends after about so long. Raises TimeoutError when that is over."""
+        """The next read ends after about so long, or earlier, to be tried again. Raises TimeoutError when that is over."""
         if left_s <= 0:
             raise TimeoutError
-        if not 0.8 * left_s <= self._timeout_s <= 1.1 * left_s:
+        if not left_s / 10 <= self._timeout_s <= left_s * 1.1:
             self._timeout_s = left_s
             self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(left_s))
 

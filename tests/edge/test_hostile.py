@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from router.dimse import slots
 from router.dimse.limits import PIPELINED_MAX
 from router.dimse.slots import PENDING_PER_PEER_MAX
 from router.settings import PeerSettings
@@ -390,7 +391,15 @@ def test_only_listed_peers_are_taken_once_one_is_listed(start_node) -> None:
     }
 
 
-def test_associations_over_the_limit_are_rejected_for_now_and_taken_when_one_has_ended(start_node) -> None:
+@pytest.fixture
+def everybody_is_spared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine: nobody has been idle for too long."""
+    monkeypatch.setattr(slots, "SPARED_IDLE_S", 3600.0)
+
+
+def test_associations_over_the_limit_are_rejected_for_now_and_taken_when_one_has_ended(
+    start_node, everybody_is_spared
+) -> None:
     node = start_node(associations_max=2)
     first, second = node.peer(), node.peer()
     first.associated()
@@ -406,7 +415,7 @@ def test_associations_over_the_limit_are_rejected_for_now_and_taken_when_one_has
     second.socket.close()
 
 
-def test_one_peer_may_not_have_all_associations(start_node) -> None:
+def test_one_peer_may_not_have_all_associations(start_node, everybody_is_spared) -> None:
     node = start_node(associations_max=10, associations_per_peer_max=1)
     with node.peer() as first, node.peer() as second:
         first.associated()

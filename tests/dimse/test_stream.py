@@ -1,0 +1,106 @@
+"""Bytes of a connection through one buffer: none lost, none twice, however they come; and every wait ends."""
+
+from __future__ import annotations
+
+import random
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from router.dimse.stream import Stream
+
+NUMBER = struct.Struct(">BxL")
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    ours = socket.create_connection(listener.getsockname())
+    theirs = listener.accept()[0]
+    listener.close()
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+def soon() -> float:
+    return time.monotonic() + 60
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_the_sizes_of_what_comes_and_of_what_is_taken_every_byte_comes_once(pair, seed: int) -> None:
+    ours, theirs = pair
+    chance = random.Random(seed)
+    sizes = [chance.choice((0, 1, 5, 700, 16_000, 131_066, 700_000)) for _ in range(60)]
+    bodies = [chance.randbytes(size) for size in sizes]
+    sent = b"".join(NUMBER.pack(4, len(body)) + body for body in bodies)
+
+    def send() -> None:
+        position = 0
+        while position < len(sent):
+            step = chance.choice((1, 3, 10_000, 100_000, 1_000_000))
+            theirs.sendall(sent[position : position + step])
+            position += step
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    stream = Stream(ours, send_timeout_s=60)
+    for body in bodies:
+        kind, length = stream.unpack(NUMBER, soon())
+        assert (kind, length) == (4, len(body))
+        taken = bytearray()
+        while len(taken) < length:
+            taken += stream.take(length - len(taken), soon())
+        assert taken == body
+    assert stream.empty
+    sender.join(60)
+
+
+def test_a_large_body_comes_in_one_piece_wherever_it_begins(pair) -> None:
+    ours, theirs = pair
+    stream = Stream(ours, send_timeout_s=60)
+    sender = threading.Thread(target=theirs.sendall, args=(bytes(50_000) + bytes(131_066) * 5,))
+    sender.start()
+    stream.take(1, soon())
+    stream.take(49_999, soon())
+    assert [len(stream.take(131_066, soon())) for _ in range(5)] == [131_066] * 5
+    sender.join(60)
+
+
+def test_a_wait_ends_at_its_deadline_also_when_bytes_drip(pair) -> None:
+    ours, theirs = pair
+    stream = Stream(ours, send_timeout_s=60)
+    with pytest.raises(TimeoutError):
+        stream.wait(time.monotonic() + 0.05)
+    stop = threading.Event()
+
+    def drip() -> None:
+        while not stop.wait(0.01):
+            theirs.send(b"x")
+
+    sender = threading.Thread(target=drip)
+    sender.start()
+    try:
+        with pytest.raises(TimeoutError):
+            stream.take(10**6, time.monotonic() + 0.2)
+    finally:
+        stop.set()
+        sender.join(60)
+
+
+def test_a_peer_that_closes_is_noticed_in_the_middle_of_a_number(pair) -> None:
+    ours, theirs = pair
+    theirs.sendall(b"\4\0\0")
+    theirs.close()
+    with pytest.raises(ConnectionError):
+        Stream(ours, send_timeout_s=60).unpack(NUMBER, soon())
+
+
+def test_a_peer_that_does_not_read_is_not_waited_for(pair) -> None:
+    ours, _ = pair
+    with pytest.raises(TimeoutError):
+        Stream(ours, send_timeout_s=0.2).send(bytes(50_000_000))
