@@ -6,6 +6,7 @@ kernel's (SO_RCVTIMEO), set again only when they differ by much. Nothing polls, 
 
 from __future__ import annotations
 
+import mmap
 import socket
 import struct
 import time
@@ -28,7 +29,8 @@ class Stream:
         connection.settimeout(None)
         self._connection = connection
         self._send_timeout_s = send_timeout_s
-        self._buffer = bytearray(_BUFFER_BYTE_COUNT)
+        # Of a bytearray every page would be written to now; of this one only what is used is memory.
+        self._buffer = mmap.mmap(-1, _BUFFER_BYTE_COUNT)
         self._view = memoryview(self._buffer)
         self._begin = self._end = 0
         self._timeout_s = 0.0
