@@ -1,4 +1,4 @@
-"""The classify child: gate, pixels, network, report, check. One image at a time, asked for over a socket.
+"""The classify child: gate, pixels, network, report, check. Asked over a socket; what is asked together is computed together.
 
 Composition root of its process, as `node` is of the other one. It never opens the ledger or a network connection to a
 peer, and may be killed at any moment: nothing is owed here. What may crash, hang or eat memory (codecs, the network)
@@ -17,14 +17,14 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from router import registry
 from router.confinement import bound_memory, die_with_parent, one_numeric_thread
-from router.core.childproto import READY, Request, decode_request, encode_reply, failed
+from router.core.childproto import BATCH_MAX, Request, decode_request, encode_reply, failed, ready
 from router.core.findings import NotAnalysed, Outcome, Prediction
 from router.core.ports import Analysis, Explainer, Illustrator, ResultBuilder, ResultObject, SupersedingBuilder
 from router.core.sight import Look, Sight
@@ -57,16 +57,20 @@ def main(arguments: list[str]) -> int:
     bound_memory(min(int(spec["memory_byte_count_max"]) for spec in specs))
     gc.freeze()
     gc.enable()
-    connection.send_bytes(READY)
+    connection.send_bytes(ready(min(BATCH_MAX, max(getattr(one, "batch_max", 1) for one in classifiers.values()))))
     while True:
         try:
-            request = decode_request(connection.recv_bytes())
+            requests = [decode_request(connection.recv_bytes())]
+            while len(requests) <= requests[0].following:
+                requests.append(decode_request(connection.recv_bytes()))
         except EOFError:
             return 0
-        with _quiet():
-            analysis = _analyse(classifiers[request.classifier], builders, request)
-        for frame in encode_reply(analysis):
-            connection.send_bytes(frame)
+        analyses = _analyses(classifiers[requests[0].classifier], builders, requests)
+        for _ in requests:
+            with _quiet():
+                analysis = next(analyses)
+            for frame in encode_reply(analysis):
+                connection.send_bytes(frame)
 
 
 def _classifier(spec: Mapping[str, Any]) -> Any:
@@ -82,26 +86,42 @@ def _builders() -> dict[str, Any]:
 
 
 def _analyse(classifier: Any, builders: Mapping[str, Any], request: Request) -> Analysis:
-    from router.report.source import read_head, read_source, refuse_ambiguous
+    return next(_analyses(classifier, builders, [request]))
 
-    dataset: Any
-    outcome: Outcome
-    sight: Callable[[], Sight] = _no_sight
-    try:
-        dataset = read_source(request.path)
-    except Exception as error:  # noqa: BLE001 - whatever a parser says of hostile bytes, the answer is the same
-        outcome = NotAnalysed(code="unreadable", reason=f"the data set cannot be read ({_name(error)})")
-        dataset = read_head(request.path)
+
+def _analyses(classifier: Any, builders: Mapping[str, Any], requests: Sequence[Request]) -> Iterator[Analysis]:
+    """An answer to each, in order; all images are looked at before the first one."""
+    sources = [_source(request) for request in requests]
+    seen = iter(_seen(classifier, [dataset for dataset, outcome in sources if outcome is None]))
+    for request, (dataset, outcome) in zip(requests, sources, strict=True):
         if dataset is None:
-            return Analysis(outcome=request.given or outcome)
-    else:
-        outcome, sight = (request.given, _no_sight) if request.given else _seen(classifier, dataset)
+            assert outcome is not None, "what cannot be read has a reason"
+            yield Analysis(outcome=request.given or outcome)
+        else:
+            what = next(seen) if outcome is None else (outcome, _no_sight)
+            yield _reported(classifier, builders, request, dataset, what)
+
+
+def _source(request: Request) -> tuple[Any, Outcome | None]:
+    """The data set, or what there is of it, and what is known of it without looking at its pixels."""
+    from router.report.source import read_head, read_source
+
+    try:
+        return read_source(request.path), request.given
+    except Exception as error:  # noqa: BLE001 - whatever a parser says of hostile bytes, the answer is the same
+        reason = f"the data set cannot be read ({_name(error)})"
+        return read_head(request.path), NotAnalysed(code="unreadable", reason=reason)
+
+
+def _reported(classifier: Any, builders: Mapping[str, Any], request: Request, dataset: Any, seen: _Seen) -> Analysis:
+    from router.report.source import refuse_ambiguous
+
     results: list[ResultObject] = []
     problems: list[str] = []
     for name in request.results:
         try:
             refuse_ambiguous(dataset)
-            result = _build(builders[name], dataset, request, (outcome, sight), classifier)
+            result = _build(builders[name], dataset, request, seen, classifier)
             if result is not None:
                 wrong = _check(result, dataset)
                 problems += wrong
@@ -112,23 +132,36 @@ def _analyse(classifier: Any, builders: Mapping[str, Any], request: Request) -> 
             emit("report.held_back", exc_info=True, sop_instance_uid=request.instance.sop_instance_uid)
             problems.append(f"{name} could not be built ({_name(error)})")
     # One kind that cannot be made does not hold back the others. What several have in common is said once.
-    return Analysis(outcome=outcome, results=tuple(results), not_reported="; ".join(dict.fromkeys(problems)))
+    return Analysis(outcome=seen[0], results=tuple(results), not_reported="; ".join(dict.fromkeys(problems)))
 
 
-def _seen(classifier: Any, dataset: Any) -> _Seen:
+def _seen(classifier: Any, datasets: Sequence[Any]) -> list[_Seen]:
+    """What a classifier says of images, and where in them."""
+    if len(datasets) > 1 and hasattr(classifier, "looks"):
+        return [_told(one) for one in classifier.looks(datasets)]
+    return [_told(_looked(classifier, dataset)) for dataset in datasets]
+
+
+def _looked(classifier: Any, dataset: Any) -> Look | Prediction | Exception:
     try:
-        if hasattr(classifier, "look"):
-            look: Look = classifier.look(dataset)
-            return look.prediction, functools.cache(look.sight)
-        prediction: Prediction = classifier.predict_dataset(dataset)
-    except NotForThisClassifier as error:
-        return NotAnalysed(code=error.code, reason=str(error)), _no_sight
-    except UnreadablePixels as error:
-        return NotAnalysed(code="unreadable_pixels", reason=str(error)), _no_sight
-    except MemoryError:
-        reason = "the image needs more memory than is allowed"
-        return NotAnalysed(code="too_large", reason=reason), _no_sight
-    return prediction, _no_sight
+        found: Look | Prediction = (
+            classifier.look(dataset) if hasattr(classifier, "look") else classifier.predict_dataset(dataset)
+        )
+    except (NotForThisClassifier, UnreadablePixels, MemoryError) as error:
+        return error
+    return found
+
+
+def _told(found: Look | Prediction | Exception) -> _Seen:
+    if isinstance(found, Look):
+        return found.prediction, functools.cache(found.sight)
+    if isinstance(found, Prediction):
+        return found, _no_sight
+    if isinstance(found, NotForThisClassifier):
+        return NotAnalysed(code=found.code, reason=str(found)), _no_sight
+    if isinstance(found, UnreadablePixels):
+        return NotAnalysed(code="unreadable_pixels", reason=str(found)), _no_sight
+    return NotAnalysed(code="too_large", reason="the image needs more memory than is allowed"), _no_sight
 
 
 def _no_sight() -> Sight:

@@ -53,12 +53,11 @@ from router.web.snapshot import StatusReader
 from router.web.users import make_first_user
 from router.work.analyst import ChildAnalyst
 from router.work.clock import SystemClock
+from router.work.crew import Crew, child_count
 from router.work.janitor import Janitor
 from router.work.transcoder import ChildTranscoder
 from router.work.worker import Lane, OpenGate, Worker
 
-#: Images of one association often come faster than they are classified; more at once would only lengthen leases.
-_CLASSIFY_BATCH = 1
 #: How often an instance that a destination does not commit to is sent again.
 _RESENDS_MAX = 3
 #: Reports to peers: so many at once, so that one that does not answer holds up few others.
@@ -102,6 +101,8 @@ class Node:
 
         def start() -> None:
             for analyst in self.analysts:
+                if analyst.in_reserve:
+                    continue
                 with contextlib.suppress(ChildNotReady):  # logged where it happened; the worker tries again
                     analyst.start()
             threading.Event().wait()
@@ -188,12 +189,13 @@ def build_node(settings: Settings) -> Node:
                     arguments=[child_argument(classifier)],
                     time_limit_s=classifier.time_limit_s,
                 )
-                for _ in range(classifier.processes)
+                for _ in range(child_count(classifier.processes))
             ]
             policy = RetryPolicy()
-            for analyst in analysts[classifier.name]:
+            crew = Crew(analysts[classifier.name], on_demand=classifier.processes == "auto")
+            for analyst, gate in zip(analysts[classifier.name], crew.gates, strict=True):
                 step = ClassifyStep(ledger=ledger, spool=spool, analyst=analyst, clock=clock, retry=policy)
-                lane = Lane(kind=TaskKind.CLASSIFY, target=classifier.name, step=step, gate=OpenGate(_CLASSIFY_BATCH))
+                lane = Lane(kind=TaskKind.CLASSIFY, target=classifier.name, step=step, gate=gate)
                 workers.append(Worker(lane=lane, ledger=ledger, clock=clock, policy=policy))
         steps: list[DeliverStep] = []
         targets: list[Any] = []

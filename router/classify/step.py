@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from router.core.childproto import Request
 from router.core.findings import NotAnalysed, Prediction
 from router.core.instance import Reference
-from router.core.ports import Analysis, Analyst, Clock, Ledger, Produced, ResultObject, Spool, Task
+from router.core.ports import Analysis, Analyst, BatchAnalyst, Clock, Ledger, Produced, ResultObject, Spool, Task
 from router.core.retry import RetryPolicy
 from router.errors import ChildDied, ChildNotReady, LeaseLost, SpoolDamaged
 from router.faults import fault_point
@@ -37,20 +39,53 @@ class ClassifyStep:
 
     def run(self, tasks: Sequence[Task]) -> None:
         """Settles every task by the ledger; raises nothing but programming errors."""
+        together = self._asked_together(tasks)
         for task in tasks:
             try:
-                self._run(task)
+                self._run(task, together.get(task.task_id))
             except LeaseLost:
                 emit("task.lease_lost", level=logging.WARNING, **_facts(task))
 
-    def _run(self, task: Task) -> None:
+    def _asked_together(self, tasks: Sequence[Task]) -> dict[int, Analysis | Exception]:
+        """What the child says of images that nobody has tried yet, by task, if it computes several at once.
+
+        Those that were tried before are asked about alone: the child may have died of one of them.
+        """
+        fresh = [task for task in tasks if task.attempts <= 1]
+        if len(fresh) < 2 or not isinstance(self._analyst, BatchAnalyst):
+            return {}
+        requests: dict[int, Request] = {}
+        for task in fresh:
+            with contextlib.suppress(Exception):  # asked alone it will say why
+                requests[task.task_id] = self._request(task)
+        try:
+            answers: Sequence[Analysis | Exception] = self._analyst.analyse_all(list(requests.values()))
+        except ChildNotReady as error:
+            answers = [error] * len(requests)
+        return dict(zip(requests, answers, strict=True))
+
+    def _request(self, task: Task) -> Request:
+        wanted = tuple(task.options.get("results", ()))
+        return Request(
+            classifier=task.target,
+            instance=task.instance,
+            path=self._spool.path(task.instance.spool_key),
+            results=wanted,
+            made_before=tuple(self._made_before(task)) if wanted else (),
+        )
+
+    def _asked(self, task: Task) -> Analysis:
+        asked = self._request(task)
+        return self._analyst.analyse(
+            asked.classifier, asked.instance, asked.path, asked.results, made_before=asked.made_before
+        )
+
+    def _run(self, task: Task, answer: Analysis | Exception | None = None) -> None:
         try:
             fault_point("classify.claimed")
-            path = self._spool.path(task.instance.spool_key)
-            wanted = tuple(task.options.get("results", ()))
-            analysis = self._analyst.analyse(
-                task.target, task.instance, path, wanted, made_before=self._made_before(task) if wanted else ()
-            )
+            if isinstance(answer, Exception):
+                raise answer
+            analysis = answer or self._asked(task)
             fault_point("classify.answered")
             produced = self._spooled(task, analysis.results)
             self._complete(task, analysis, produced)

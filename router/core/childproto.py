@@ -2,9 +2,9 @@
 
 The child decodes hostile pixel data, so nothing it says may be able to execute in the parent.
 
-    child  -> {"ready": true}  or  {"failed": "one line why"}
-    parent -> request
-    child  -> reply header, then one frame for each of its results
+    child  -> {"ready": true, "batch_max": 16}  or  {"failed": "one line why"}
+    parent -> request, and as many more as it says that follow
+    child  -> for each: reply header, then one frame for each of its results
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ HEADER_BYTE_COUNT_MAX = 4 * 2**20
 #: A Structured Report is some 60 kB, a heatmap some 200 kB.
 RESULT_BYTE_COUNT_MAX = 64 * 2**20
 RESULT_COUNT_MAX = 16
+#: Requests that wait for their answers together must fit into a socket's buffer, or both sides could wait for each other.
+BATCH_MAX = 32
+BATCH_BYTE_COUNT_MAX = 128 * 2**10
 
 READY = b'{"ready": true}'
 
@@ -45,11 +48,26 @@ class Request:
     """SRs of this image by this classifier, newest first."""
     given: NotAnalysed | None = None
     """Known already, and only to be said in results: the image is not analysed."""
+    following: int = 0
+    """So many more requests come before answers are expected: they may be computed together."""
 
 
 def failed(reason: str) -> bytes:
     """The child's first frame when it cannot start."""
     return json.dumps({"failed": reason}).encode()
+
+
+def ready(batch_max: int) -> bytes:
+    """The child's first frame when it is: how many images are best asked about together."""
+    return json.dumps({"ready": True, "batch_max": batch_max}).encode()
+
+
+def batch_max_of(frame: bytes) -> int:
+    """What `ready` said; 1 when it said nothing. Raises ProtocolError."""
+    batch_max = _object(frame).get("batch_max", 1)
+    if not isinstance(batch_max, int) or isinstance(batch_max, bool) or not 1 <= batch_max <= BATCH_MAX:
+        raise ProtocolError("an impossible number of images at once")
+    return batch_max
 
 
 def start_problem(frame: bytes) -> str | None:
@@ -72,6 +90,7 @@ def encode_request(request: Request) -> bytes:
             "results": list(request.results),
             "made_before": [asdict(reference) for reference in request.made_before],
             "given": asdict(request.given) if request.given else None,
+            "following": request.following,
         }
     ).encode()
 
@@ -87,6 +106,7 @@ def decode_request(frame: bytes) -> Request:
             results=tuple(data["results"]),
             made_before=tuple(Reference(**reference) for reference in data["made_before"]),
             given=NotAnalysed(**data["given"]) if data["given"] else None,
+            following=int(data["following"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ProtocolError(f"not a request: {type(error).__name__}") from error

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, runtime_checkable
 
 from router.core.commitment import CommitmentReport, CommitmentRequest, Standing
 from router.core.findings import ClassifierIdentity, NotAnalysed, Outcome, Prediction
@@ -16,6 +16,10 @@ from router.core.instance import InstanceKind, Reference, SopInstance
 from router.core.lifecycle import TaskKind
 from router.core.rules import Plan
 from router.core.sight import Sight
+
+if TYPE_CHECKING:
+    from router.core.childproto import Request
+    from router.errors import ChildDied
 
 
 class Clock(Protocol):
@@ -288,6 +292,20 @@ class Analyst(Protocol):
         Raises ChildDied when the child crashed, hung or ran out of memory over this image (it is a new one by the next
         call), ChildNotReady when it cannot be started.
         """
+        ...
+
+
+@runtime_checkable
+class BatchAnalyst(Analyst, Protocol):
+    """An analyst that computes several images together where that is faster."""
+
+    @property
+    def batch_max(self) -> int:
+        """How many images are best asked about together."""
+        ...
+
+    def analyse_all(self, requests: Sequence[Request]) -> Sequence[Analysis | ChildDied]:
+        """An answer to each, in order; ChildDied for those that the child had none for. Raises ChildNotReady."""
         ...
 
 

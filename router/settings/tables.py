@@ -151,8 +151,8 @@ class ClassifierSettings(Table):
 
     name: str
     type: str
-    processes: ProcessCount = 1
-    """Each looks at one image at a time, with one thread."""
+    processes: ProcessCount = "auto"
+    """One thread each. "auto": as many as work asks for, up to the number of cores."""
     time_limit_s: Seconds = 120
     """One image, decoding included; then its process is killed."""
     memory_byte_count_max: ByteCount = 8 * 2**30

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -33,11 +32,9 @@ def _byte_count(value: object) -> object:
     return int(float(match[1]) * _UNITS[match[2]])
 
 
-def _process_count(value: object) -> int:
-    if value == "auto":
-        # What this process may use, which in a container or under taskset is less than the machine has.
-        available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(available, PROCESS_COUNT_MAX)
+def _process_count(value: object) -> object:
+    if value == AUTO:
+        return value
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= PROCESS_COUNT_MAX:
         raise ValueError(f'must be a whole number from 1 to {PROCESS_COUNT_MAX}, or "auto"')
     return value
@@ -70,8 +67,9 @@ def ledger_url(value: str) -> str:
 
 #: Of one classifier.
 PROCESS_COUNT_MAX = 64
-#: A number of processes; "auto" is one for each processor core that may be used.
-ProcessCount = Annotated[int, BeforeValidator(_process_count)]
+AUTO: Literal["auto"] = "auto"
+#: A number of processes; "auto" is up to one for each processor core that may be used.
+ProcessCount = Annotated[int | Literal["auto"], BeforeValidator(_process_count)]
 #: A number of bytes, or a text with a unit such as "4 GiB".
 ByteCount = Annotated[int, BeforeValidator(_byte_count), Field(ge=0)]
 #: PS3.5 6.2, VR AE: 1 to 16 characters, no backslash or control characters, not only spaces.

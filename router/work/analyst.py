@@ -10,15 +10,19 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeVar
 
 from router.core.childproto import (
+    BATCH_BYTE_COUNT_MAX,
+    BATCH_MAX,
     HEADER_BYTE_COUNT_MAX,
     ProtocolError,
     Request,
+    batch_max_of,
     decode_reply,
     encode_request,
     result_byte_counts,
@@ -46,7 +50,7 @@ _SIGNALS = {
 
 
 class ChildAnalyst:
-    """`core.ports.Analyst` by a child process of its own, which is started when it is needed. One image at a time."""
+    """`core.ports.BatchAnalyst` by a child process of its own, which is started when it is needed."""
 
     def __init__(
         self,
@@ -70,6 +74,19 @@ class ChildAnalyst:
         self._start_failures = 0
         self._no_start_before = 0.0
         self._start_problem = ""
+        self._watcher: Callable[[bool], None] = lambda _: None
+        self.in_reserve = False
+        """True: started when others have too much to do, and not before."""
+
+    def watched_by(self, watcher: Callable[[bool], None]) -> None:
+        """Calls it with True when the child gets images and with False when it has answered."""
+        self._watcher = watcher
+
+    @property
+    def batch_max(self) -> int:
+        """How many images are best asked about together; 1 while there is no child."""
+        child = self._child
+        return child.batch_max if child is not None else 1
 
     @property
     def ready(self) -> bool:
@@ -101,22 +118,47 @@ class ChildAnalyst:
             made_before=tuple(made_before),
             given=given,
         )
+        [answer] = self.analyse_all([request])
+        if isinstance(answer, ChildDied):
+            raise answer
+        return answer
+
+    def analyse_all(self, requests: Sequence[Request]) -> list[Analysis | ChildDied]:
+        """What the child makes of several images, asked about together; ChildDied for those it had no answer for.
+
+        Raises ChildNotReady.
+        """
+        found: list[Analysis | ChildDied] = []
+        self._watcher(True)
+        try:
+            for together in batches(requests):
+                found += self._asked(together)
+        finally:
+            self._watcher(False)
+        return found
+
+    def _asked(self, requests: Sequence[tuple[Request, bytes]]) -> list[Analysis | ChildDied]:
+        answers: list[Analysis] = []
         with self._lock:
             child = self._running()
             try:
-                return child.ask(encode_request(request), time_limit_s=self._time_limit_s)
+                frames = [frame for _, frame in requests]
+                child.ask(frames, answers.append, time_limit_s=self._time_limit_s * len(requests))
             except ChildDied as error:
                 self._child = None
                 if self._closing:
                     raise ChildNotReady("the node is stopping") from error
+                request, _ = requests[len(answers)]
                 emit(
                     "classify.child_died",
                     level=logging.ERROR,
                     reason=str(error),
-                    classifier=classifier,
-                    sop_instance_uid=instance.sop_instance_uid,
+                    classifier=request.classifier,
+                    sop_instance_uid=request.instance.sop_instance_uid,
+                    image_count=len(requests) - len(answers),
                 )
-                raise
+                return [*answers, *[error] * (len(requests) - len(answers))]
+        return [*answers]
 
     def close(self) -> None:
         """Ends the child. An image that it is at gets a moment; then it is killed, and nobody is to blame: ChildNotReady."""
@@ -159,6 +201,22 @@ class ChildAnalyst:
         return child
 
 
+def batches(requests: Sequence[Request]) -> Iterator[list[tuple[Request, bytes]]]:
+    """Requests with their frames, as many together as may wait for their answers at one time."""
+    rest = list(requests)
+    while rest:
+        count, byte_count = 0, 0
+        for request in rest[:BATCH_MAX]:
+            byte_count += len(encode_request(request))
+            if count and byte_count > BATCH_BYTE_COUNT_MAX:
+                break
+            count += 1
+        together, rest = rest[:count], rest[count:]
+        yield [
+            (request, encode_request(replace(request, following=count - 1 - n))) for n, request in enumerate(together)
+        ]
+
+
 class _Child:
     """One process and our end of its socket. After ChildDied it is dead and reaped."""
 
@@ -179,6 +237,7 @@ class _Child:
         self._socket = ours
         self._connection: Connection[bytes, bytes] = Connection(os.dup(ours.fileno()))
         self._too_late = False
+        self.batch_max = 1
 
     @property
     def pid(self) -> int:
@@ -191,23 +250,27 @@ class _Child:
         """Returns when the child has said that it is ready."""
 
         def listen() -> None:
-            if problem := start_problem(self._connection.recv_bytes(HEADER_BYTE_COUNT_MAX)):
+            frame = self._connection.recv_bytes(HEADER_BYTE_COUNT_MAX)
+            if problem := start_problem(frame):
                 raise ChildDied(f"the classify child cannot start: {problem}")
+            self.batch_max = batch_max_of(frame)
 
         self._within(limit_s, "start", listen)
 
-    def ask(self, request: bytes, *, time_limit_s: float) -> Analysis:
-        """One question, one answer."""
+    def ask(self, requests: Sequence[bytes], answered: Callable[[Analysis], None], *, time_limit_s: float) -> None:
+        """Questions, then an answer to each, in order."""
 
-        def converse() -> Analysis:
-            self._connection.send_bytes(request)
+        def converse() -> None:
+            for request in requests:
+                self._connection.send_bytes(request)
             fault_point("classify.asked")
-            header = self._connection.recv_bytes(HEADER_BYTE_COUNT_MAX)
-            # A frame of another length than announced is refused before or after it is read.
-            frames = [self._connection.recv_bytes(max(1, count)) for count in result_byte_counts(header)]
-            return decode_reply(header, frames)
+            for _ in requests:
+                header = self._connection.recv_bytes(HEADER_BYTE_COUNT_MAX)
+                # A frame of another length than announced is refused before or after it is read.
+                frames = [self._connection.recv_bytes(max(1, count)) for count in result_byte_counts(header)]
+                answered(decode_reply(header, frames))
 
-        return self._within(time_limit_s, "answer", converse)
+        self._within(time_limit_s, "answer", converse)
 
     def close(self) -> None:
         """Lets it end by itself, then sees that it has."""

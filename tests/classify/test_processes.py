@@ -66,8 +66,22 @@ def test_a_number_of_processes_that_cannot_be_is_refused(wrong: object) -> None:
         parse({"classifiers": {"demo": {"type": "demo", "processes": wrong}}})
 
 
-def test_auto_is_a_process_for_each_core_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_starts_one_process_and_the_next_when_it_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
-    settings = parse({"classifiers": {"demo": {"type": "demo", "processes": "auto"}, "other": {"type": "demo"}}})
-    assert settings.classifiers["demo"].processes == 3
-    assert settings.classifiers["other"].processes == 1
+    assert parse({"classifiers": {"demo": {"type": "demo"}}}).classifiers["demo"].processes == "auto"
+    node = _node(tmp_path, "auto")
+    try:
+        assert [analyst.in_reserve for analyst in node.analysts] == [False, True, True]
+        for worker in node.workers:
+            if worker.lane.kind is TaskKind.CLASSIFY:
+                worker.start()
+        node.warm_up()
+        wait_until(lambda: node.analysts[0].ready, 60, "the first process is ready")
+        assert not node.analysts[1].ready
+        node.analysts[0]._watcher(True)  # as with an image
+        wait_until(lambda: node.analysts[1].ready, 60, "the second process is ready")
+        assert not node.analysts[2].ready
+    finally:
+        for worker in node.workers:
+            worker.stop()
+        node.stop()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from router.classify.step import ClassifyStep
+from router.core.childproto import Request
 from router.core.findings import ClassifierIdentity, Finding, NotAnalysed, Prediction
 from router.core.instance import InstanceKind, Reference, SopInstance
 from router.core.lifecycle import TaskKind
@@ -283,7 +284,7 @@ def test_the_child_learns_what_was_made_of_the_image_before(spool: FakeSpool) ->
     ledger.made = [replace(_task().instance, sop_instance_uid="2.25.7", series_instance_uid="2.25.8")]
     _step(ledger, spool, analyst).run([_task(), replace(_task(2), options={})])
     known, nothing_asked_for = analyst.made_before
-    assert known == [
+    assert list(known) == [
         Reference(
             sop_class_uid="1.2.840.10008.5.1.4.1.1.1",
             sop_instance_uid="2.25.7",
@@ -292,3 +293,61 @@ def test_the_child_learns_what_was_made_of_the_image_before(spool: FakeSpool) ->
         )
     ]
     assert list(nothing_asked_for) == []
+
+
+class FakeBatchAnalyst(FakeAnalyst):
+    """Answers several at once; alone what `answers` says."""
+
+    batch_max = 16
+
+    def __init__(self, together: Sequence[Analysis | Exception], *alone: Analysis | Exception) -> None:
+        super().__init__(*alone)
+        self.together = together
+        self.asked_together: list[list[str]] = []
+
+    def analyse_all(self, requests: Sequence[Request]) -> Sequence[Analysis | Exception]:
+        self.asked_together.append([request.instance.sop_instance_uid for request in requests])
+        if isinstance(self.together[0], ChildNotReady):
+            raise self.together[0]
+        return self.together[: len(requests)]
+
+
+def test_images_that_came_together_are_asked_about_together_and_settled_each(spool: FakeSpool) -> None:
+    ledger = FakeLedger()
+    ledger.lost = {2}
+    analyst = FakeBatchAnalyst([Analysis(outcome=PREDICTION, results=(RESULT,))] * 3)
+    _step(ledger, spool, analyst).run([_task(1), _task(2), _task(3)])
+    assert analyst.asked_together == [["1.2.840.1", "1.2.840.2", "1.2.840.3"]]
+    assert [task.task_id for task, _ in ledger.completed] == [1, 3]
+    assert len(list(spool.folder.iterdir())) == 3, "what the lost one made is gone"
+
+
+def test_after_a_death_those_without_an_answer_are_tried_alone(spool: FakeSpool) -> None:
+    ledger = FakeLedger()
+    died = ChildDied("signal 11")
+    _step(ledger, spool, FakeBatchAnalyst([Analysis(outcome=PREDICTION), died, died])).run(
+        [_task(n) for n in (1, 2, 3)]
+    )
+    assert [task.task_id for task, _ in ledger.completed] == [1]
+    assert [task.task_id for task, *_ in ledger.deferred] == [2, 3], "nobody knows yet which of them it was"
+    analyst = FakeBatchAnalyst([], Analysis(outcome=PREDICTION), ChildDied("signal 11"))
+    _step(ledger, spool, analyst).run([_task(3, attempts=2), _task(2, attempts=2)])
+    assert analyst.asked_together == []
+    assert [uid for _, uid, *_ in analyst.asked] == ["1.2.840.3", "1.2.840.2"]
+    assert [getattr(what["outcome"], "code", "") for _, what in ledger.completed] == ["", "", "child_died"]
+
+
+def test_one_image_that_is_gone_does_not_keep_the_others_from_being_asked_about(spool: FakeSpool) -> None:
+    ledger = FakeLedger()
+    analyst = FakeBatchAnalyst([Analysis(outcome=PREDICTION)] * 2)
+    _step(ledger, spool, analyst).run([_task(1), _task(2, key="gone"), _task(3)])
+    assert analyst.asked_together == [["1.2.840.1", "1.2.840.3"]]
+    [(task, error, at)] = ledger.deferred
+    assert (task.task_id, at) == (2, None)
+    assert error.startswith("SpoolDamaged")
+
+
+def test_a_child_that_cannot_start_gives_all_back(spool: FakeSpool) -> None:
+    ledger = FakeLedger()
+    _step(ledger, spool, FakeBatchAnalyst([ChildNotReady("no weights")])).run([_task(1), _task(2)])
+    assert [task.task_id for task, _ in ledger.released] == [1, 2]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from router.core.childproto import Request, decode_request
 from router.core.findings import NotAnalysed
 from router.core.instance import InstanceKind
+from router.core.ports import Analysis
 from router.errors import ChildDied, ChildNotReady
-from router.work.analyst import ChildAnalyst
+from router.work.analyst import ChildAnalyst, batches
 from tests.ledger.made import instance
 from tests.peers import wait_until
 
@@ -20,7 +23,7 @@ from tests.peers import wait_until
 _CHILD = """
 import os, signal, sys, time, subprocess
 from multiprocessing.connection import Connection
-from router.core.childproto import READY, decode_request, encode_reply, failed
+from router.core.childproto import READY, decode_request, encode_reply, failed, ready
 from router.core.findings import NotAnalysed
 from router.core.instance import InstanceKind
 from router.core.ports import Analysis, ResultObject
@@ -232,3 +235,45 @@ def test_close_ends_the_child(analyst: Callable[..., ChildAnalyst]) -> None:
     keeper.close()
     assert not Path(f"/proc/{number}").exists()
     keeper.close()
+
+
+# ---- several at once
+
+
+def _requests(*uids: str) -> list[Request]:
+    return [Request(classifier="cxr", instance=instance(uid), path=Path("/spool/x"), results=("sr",)) for uid in uids]
+
+
+def test_several_questions_get_their_answers_in_order(analyst: Callable[..., ChildAnalyst]) -> None:
+    keeper = analyst("outcome_of = uid", greeting="link.send_bytes(ready(16))")
+    keeper.start()
+    assert keeper.batch_max == 16
+    answers = keeper.analyse_all(_requests("1.1", "1.2", "1.3"))
+    assert [len(answer.results) for answer in answers if isinstance(answer, Analysis)] == [2, 2, 2]
+
+
+def test_a_death_in_the_middle_keeps_the_answers_before_it(analyst: Callable[..., ChildAnalyst]) -> None:
+    keeper = analyst("if uid == '1.2': os.kill(os.getpid(), signal.SIGKILL)")
+    first, second, third = keeper.analyse_all(_requests("1.1", "1.2", "1.3"))
+    assert isinstance(first, Analysis)
+    assert isinstance(second, ChildDied)
+    assert isinstance(third, ChildDied)
+    assert isinstance(keeper.analyse_all(_requests("1.3"))[0], Analysis), "alone it is no trouble"
+
+
+def test_more_than_a_socket_holds_are_asked_about_in_turns() -> None:
+    long = [replace(request, results=("x" * 60_000,)) for request in _requests("1.1", "1.2", "1.3")]
+    turns = [[request.instance.sop_instance_uid for request, _ in turn] for turn in batches(long)]
+    assert turns == [["1.1", "1.2"], ["1.3"]]
+    following = [decode_request(frame).following for turn in batches(long) for _, frame in turn]
+    assert following == [1, 0, 0]
+    assert [len(turn) for turn in batches(_requests(*(f"1.{n}" for n in range(70))))] == [32, 32, 6]
+
+
+@pytest.mark.parametrize("nonsense", ["0", "-1", "33", "true", '"many"'])
+def test_a_child_that_wants_an_impossible_number_at_once_is_refused(
+    analyst: Callable[..., ChildAnalyst], nonsense: str
+) -> None:
+    keeper = analyst(greeting=f'link.send_bytes(b\'{{"ready": true, "batch_max": {nonsense}}}\')')
+    with pytest.raises(ChildNotReady, match="nonsense"):
+        keeper.start()
