@@ -43,6 +43,11 @@ def waiting(ledger: SqlLedger) -> dict[tuple[str, str], TaskStatus]:
 def test_what_waits_longer_than_its_lane_ever_does_is_brought_forward_and_nothing_else(
     ledger: SqlLedger, clock: FakeClock
 ) -> None:
+    ledger.accept(instance("1.0"), plan())
+    wait_until(ledger, clock.now() + timedelta(days=1))
+    clock.forward(86_400)
+    ledger.complete(ledger.claim(DELIVER, "pacs", lease_s=60, limit=1)[0])
+    clock.forward(-86_400)  # set right: what is done keeps a time that is still to come
     for uid, wait_s in (("1.1", 86_400), ("1.2", 100)):
         ledger.accept(instance(uid), plan())
         wait_until(ledger, clock.now() + timedelta(seconds=wait_s))
