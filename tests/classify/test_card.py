@@ -184,3 +184,35 @@ def test_a_site_may_not_take_the_name_of_published_weights(weights: Path, tmp_pa
     card.write_text(own.card(name="densenet121-res224-all"))
     with pytest.raises(WeightsUnavailable, match="the name of weights that torchxrayvision publishes"):
         catalogue.import_file(weights, tmp_path / "weights", card=card)
+
+
+# ---- a file that means harm
+
+
+class _Evil:
+    def __init__(self, witness: Path) -> None:
+        self._witness = witness
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        import os
+
+        return os.system, (f"touch '{self._witness}'",)
+
+
+@pytest.mark.parametrize("way", ["put into the folder", "imported", "a site's own"])
+def test_a_pickle_that_would_run_a_command_is_refused_on_every_way_in(tmp_path: Path, way: str) -> None:
+    witness = tmp_path / "executed"
+    name = "densenet121-res224-nih"  # nobody knows its digest, so nothing but the reader stands between it and us
+    path = tmp_path / f"{name}.pt"
+    torch.save({**own.network().state_dict(), "evil": _Evil(witness)}, path)
+    with pytest.raises(WeightsUnavailable, match=r"names posix\.system, which weights do not need; nothing of it was"):
+        if way == "put into the folder":
+            WeightsFolder(tmp_path).obtain(PUBLISHED[name], may_fetch=False)
+        elif way == "imported":
+            catalogue.import_file(path, tmp_path / "weights")
+        else:
+            path.with_suffix(".toml").write_text(own.card())
+            _classifier(weights=str(path)).check()
+    assert not witness.exists()
+    torch.load(path, weights_only=False)  # what upstream does
+    assert witness.exists(), "the file was harmless: this test proves nothing"
