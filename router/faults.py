@@ -36,6 +36,10 @@ FAULT_POINTS: dict[str, str] = {
     "classify.spooled": "the result object is durable, the ledger knows nothing of it",
     "classify.written": "outcome, result and its deliveries are written in a transaction that is not committed",
     "classify.committed": "outcome, result and its deliveries are durable",
+    "summary.claimed": "a summary of a study is leased to a worker that has not begun",
+    "summary.spooled": "the summary is durable, the ledger knows nothing of it",
+    "summary.written": "the summary and its deliveries are written in a transaction that is not committed",
+    "summary.committed": "the summary and its deliveries are durable",
     "free.committed": "the ledger says that bytes are freed, the files still lie there",
     "free.deleted": "the files of freed bytes are deleted",
 }

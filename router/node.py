@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from router.core.commitment import CommitmentReport, CommitmentRequest, Promise,
 from router.core.instance import SopInstance
 from router.core.lifecycle import TaskKind
 from router.core.retry import RetryPolicy
-from router.core.rules import Plan, plan_for
+from router.core.rules import STUDY_SUMMARY, Plan, plan_for
 from router.core.uids import digest
 from router.deliver.address import address_of
 from router.deliver.commit import ASK_CAP_S, CommitStep, Committer
@@ -43,6 +43,7 @@ from router.ledger.store import SqlLedger
 from router.observe.log import configure, emit
 from router.receive.commitment import CommitmentDesk
 from router.receive.scp import StorageScp
+from router.report.summarise import SummariseStep
 from router.report.variant import variant
 from router.settings import ClassifierSettings, DestinationSettings, Settings
 from router.spool.files import FileSpool
@@ -58,6 +59,7 @@ from router.work.janitor import Janitor
 from router.work.transcoder import ChildTranscoder
 from router.work.worker import Lane, OpenGate, Worker
 
+_SUMMARISE_BATCH = 4
 #: How often an instance that a destination does not commit to is sent again.
 _RESENDS_MAX = 3
 #: Reports to peers: so many at once, so that one that does not answer holds up few others.
@@ -197,6 +199,11 @@ def build_node(settings: Settings) -> Node:
                 step = ClassifyStep(ledger=ledger, spool=spool, analyst=analyst, clock=clock, retry=policy)
                 lane = Lane(kind=TaskKind.CLASSIFY, target=classifier.name, step=step, gate=gate)
                 workers.append(Worker(lane=lane, ledger=ledger, clock=clock, policy=policy))
+            summarise = SummariseStep(ledger=ledger, spool=spool, clock=clock, policy=policy)
+            lane = Lane(
+                kind=TaskKind.SUMMARISE, target=classifier.name, step=summarise, gate=OpenGate(_SUMMARISE_BATCH)
+            )
+            workers.append(Worker(lane=lane, ledger=ledger, clock=clock, policy=policy))
         steps: list[DeliverStep] = []
         targets: list[Any] = []
         for destination in settings.destinations.values():
@@ -282,6 +289,8 @@ def _taken_over(holder: str) -> None:
 def _waits(settings: Settings) -> dict[tuple[TaskKind, str], float]:
     """Lane -> the longest, in seconds, that a task of it ever waits for another try."""
     waits = {(TaskKind.CLASSIFY, name): RetryPolicy().cap_s for name in settings.classifiers}
+    for name in settings.classifiers:
+        waits[TaskKind.SUMMARISE, name] = max(RetryPolicy().cap_s, settings.summary.quiet_s)
     waits[TaskKind.REPORT, REPORT_TARGET] = _REPORT_CAP_S
     for name, destination in settings.destinations.items():
         cap_s = max(destination.retry_cap_s, 2 * destination.probe_cap_s)
@@ -361,8 +370,11 @@ def planner(settings: Settings) -> Callable[[SopInstance], Plan]:
         if (ae_title := getattr(destination.options, "ae_title", None))
     }
 
+    quiet_s = settings.summary.quiet_s if any(STUDY_SUMMARY in rule.results for rule in rules) else 0.0
+
     def plan(instance: SopInstance) -> Plan:
-        return plan_for(instance, rules, default_deliver=settings.default_deliver, ae_titles=ae_titles)
+        made = plan_for(instance, rules, default_deliver=settings.default_deliver, ae_titles=ae_titles)
+        return replace(made, summary_quiet_s=quiet_s) if quiet_s else made
 
     return plan
 
@@ -427,7 +439,14 @@ def _web(
         audit=audit,
         door=door,
     )
-    house = House(read_status=read_status, door=door, node=audit_node(settings), record=audit.record)
+    house = House(
+        read_status=read_status,
+        door=door,
+        node=audit_node(settings),
+        ledger=ledger,
+        spool_path=spool.path,
+        record=audit.record,
+    )
     return WebServer(
         build_app(house),
         host=settings.web.host,

@@ -53,6 +53,8 @@ class InstanceKind(StrEnum):
     """A Grayscale Softcopy Presentation State that this node made."""
     KEY_OBJECT = "key-object"
     """A Key Object Selection that this node made."""
+    SUMMARY = "summary"
+    """A Structured Report on all images of a study that this node made."""
     PDF = "pdf"
     """An Encapsulated PDF that this node made."""
 

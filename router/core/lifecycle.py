@@ -14,6 +14,8 @@ class TaskKind(StrEnum):
     """A destination that has an instance must also promise to keep it (Storage Commitment, we ask)."""
     REPORT = "report"
     """A peer that asked us for storage commitment must hear what we keep (we answer)."""
+    SUMMARISE = "summarise"
+    """A study whose images one classifier has seen gets one document about all of them, once no more images come."""
 
 
 class TaskState(StrEnum):
@@ -24,7 +26,7 @@ class TaskState(StrEnum):
     LEASED = "leased"
     """A worker has it until its lease ends."""
     RETRY = "retry"
-    """Tried; may be claimed from its `not_before` on."""
+    """Tried, or owed only later; may be claimed from its `not_before` on."""
     DONE = "done"
     """Nothing is owed any more."""
     FAILED = "failed"

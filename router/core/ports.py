@@ -96,7 +96,7 @@ class Claimed:
     lease: str = ""
     """Opaque: which claim this is. Attempts start again when an operator puts a task back, leases never repeat."""
     options: dict[str, Any] = field(default_factory=dict)
-    """CLASSIFY: {"results": [...], "results_to": [...]}; DELIVER and COMMIT: {"resent": how often}, if ever."""
+    """CLASSIFY: {"results": [...], "results_to": [...]}; SUMMARISE: {"results_to": [...]}; DELIVER and COMMIT: {"resent": how often}, if ever."""
 
     @property
     def uid(self) -> str:
@@ -136,6 +136,30 @@ class Produced:
     destinations: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyImage:
+    """One image of a study that a classifier was to look at."""
+
+    instance: SopInstance
+    outcome: Outcome | None
+    """None: it has none yet, or the task failed."""
+    waiting: bool
+    """It is still to be looked at."""
+    reports: tuple[SopInstance, ...]
+    """The SRs that the classifier made of it, newest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """What one classifier knows of one study."""
+
+    study_instance_uid: str
+    images: tuple[StudyImage, ...]
+    """In the order in which they came."""
+    summaries: tuple[SopInstance, ...]
+    """The documents made of them so far, newest first."""
+
+
 class Ledger(Protocol):
     """The one record of what is owed and done. Every method that writes returns after the commit."""
 
@@ -149,6 +173,10 @@ class Ledger(Protocol):
 
     def made_before(self, task: Task) -> list[SopInstance]:
         """The SRs that the target of a classify task has made of the same image before, newest first."""
+        ...
+
+    def study(self, task: Task) -> Study:
+        """What a summarise task is about, as it stands now."""
         ...
 
     def complete(

@@ -8,6 +8,8 @@ from fnmatch import fnmatchcase
 
 from router.core.instance import SopInstance
 
+#: The result (entry point router.results) that is made of a study and not of an image.
+STUDY_SUMMARY = "study-summary"
 #: What a rule's `when` may name beside DICOM keywords of the routing header.
 PREDICATES: tuple[str, ...] = ("CallingAETitle", "CalledAETitle", "SOPClassUID", "TransferSyntaxUID")
 
@@ -43,6 +45,8 @@ class Plan:
     deliver: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """Plain English: what a rule asked for and did not get, and why."""
+    summary_quiet_s: float = 0.0
+    """How long no image of a study must have come before it is summarised; 0: nothing is."""
 
     @property
     def taken(self) -> bool:

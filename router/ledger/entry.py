@@ -88,8 +88,17 @@ def enter(
     )
 
 
-def owe(tx: Transaction, entry: _Rooted, kind: TaskKind, target: str, options: Mapping[str, Any] | None = None) -> None:
-    """A new task, due at once."""
+def owe(
+    tx: Transaction,
+    entry: _Rooted,
+    kind: TaskKind,
+    target: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    at_us: int | None = None,
+    study_instance_uid: str | None = None,
+) -> None:
+    """A new task, due at once or from `at_us` on."""
     tx.connection.execute(
         _NEW_TASK,
         {
@@ -98,7 +107,9 @@ def owe(tx: Transaction, entry: _Rooted, kind: TaskKind, target: str, options: M
             "instance_id": entry.instance_id,
             "root_id": entry.root_id,
             "options": dict(options or {}),
-            "state": TaskState.READY.value,
+            "state": (TaskState.READY if at_us is None else TaskState.RETRY).value,
+            "not_before": at_us,
+            "study_instance_uid": study_instance_uid,
             "created_at": tx.now_us,
         },
     )

@@ -15,10 +15,10 @@ from sqlalchemy import Connection, insert, inspect, select, update
 from router.errors import ConfigError
 from router.ledger.keepsake import keep_copy
 from router.ledger.schema import METADATA, meta
-from router.ledger.versions import to_version_2
+from router.ledger.versions import to_version_2, to_version_3
 
-VERSION = 2
-STEPS: Mapping[int, Callable[[Connection], None]] = {1: to_version_2}
+VERSION = 3
+STEPS: Mapping[int, Callable[[Connection], None]] = {1: to_version_2, 2: to_version_3}
 """Version n -> the step to version n + 1."""
 _LOCK_KEY = 7_001_002
 

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     bindparam,
+    text,
 )
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -87,6 +88,30 @@ Index(
     postgresql_where=instance.c.bytes_missed_at.is_not(None),
 )
 
+Index(
+    "instance_conflict",
+    instance.c.instance_id,
+    sqlite_where=text("conflict = 1"),  # as statements have it, so that a planner sees that the index fits
+    postgresql_where=instance.c.conflict,
+)
+
+#: What people search for; see ledger.catalogue.
+catalogue = Table(
+    "catalogue",
+    METADATA,
+    Column("catalogue_id", _Id, primary_key=True),
+    Column("study_instance_uid", Text, nullable=False),
+    Column("patient_id", Text, nullable=False),
+    Column("accession_number", Text, nullable=False),
+    Column("calling_ae_title", Text, nullable=False),
+    Column("first_at", BigInteger, nullable=False),
+    UniqueConstraint("study_instance_uid", "patient_id", "accession_number", "calling_ae_title"),
+    sqlite_autoincrement=True,
+)
+Index("catalogue_patient", catalogue.c.patient_id, catalogue.c.catalogue_id)
+Index("catalogue_accession", catalogue.c.accession_number, catalogue.c.catalogue_id)
+Index("catalogue_ae_title", catalogue.c.calling_ae_title, catalogue.c.catalogue_id)
+
 #: What peers asked us to commit to (N-ACTION).
 commitment = Table(
     "commitment",
@@ -124,6 +149,7 @@ task = Table(
     Column("instance_id", _Id, ForeignKey("instance.instance_id")),  # null only where commitment_id is not
     Column("root_id", _Id),
     Column("commitment_id", _Id, ForeignKey("commitment.commitment_id")),
+    Column("study_instance_uid", Text),  # of a summary alone
     Column("options", JSON, nullable=False),
     Column("state", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
@@ -151,6 +177,12 @@ Index(
     task.c.commitment_id,
     sqlite_where=task.c.commitment_id.is_not(None),
     postgresql_where=task.c.commitment_id.is_not(None),
+)
+Index(
+    "task_study",
+    task.c.study_instance_uid,
+    sqlite_where=task.c.study_instance_uid.is_not(None),
+    postgresql_where=task.c.study_instance_uid.is_not(None),
 )
 Index("task_counts", task.c.kind, task.c.target, task.c.state)
 

@@ -18,11 +18,12 @@ from sqlalchemy.exc import DBAPIError
 from router.core.findings import NotAnalysed, Outcome, outcome_to_json
 from router.core.instance import InstanceKind, SopInstance
 from router.core.lifecycle import Event, TaskKind, TaskState
-from router.core.ports import Claimed, Clock, Produced, Receipt, Task
+from router.core.ports import Claimed, Clock, Produced, Receipt, Study, Task
 from router.core.rules import Plan
 from router.errors import ConfigError
 from router.faults import fault_point
 from router.ledger import migrations
+from router.ledger.catalogue import Catalogue
 from router.ledger.commitments import CommitmentBook
 from router.ledger.engine import Engines, check, open_engines, unusable
 from router.ledger.entry import enter, owe, owed_before, record
@@ -32,6 +33,8 @@ from router.ledger.occupancy import PATIENCE_S, Occupancy, occupy
 from router.ledger.queries import Queries
 from router.ledger.recent import RecentEvents
 from router.ledger.schema import instance, is_state, outcome, task
+from router.ledger.search import Search
+from router.ledger.studies import await_quiet, study_of
 from router.ledger.wake import Bell, FileWatch, Notifications
 from router.ledger.writer import GroupCommit, Lane, Transaction
 
@@ -67,6 +70,8 @@ class SqlLedger:
         self._writer = GroupCommit(self._engines.write, now_us=self._now_us, committed=self._ring)
         self.queries = Queries(self._engines.read)
         self.recent = RecentEvents(self._engines.read)
+        self.search = Search(self._engines.read)
+        self._catalogue = Catalogue()
         self.commitments = CommitmentBook(self._writer, self._engines.read)
 
     def close(self) -> None:
@@ -97,6 +102,7 @@ class SqlLedger:
             record(tx, entry, _RECEIVED[entry.receipt, entry.again], detail=came_from)
             if entry.receipt is Receipt.DUPLICATE:
                 return Receipt.DUPLICATE
+            self._catalogue.enter(tx, instance)
             if entry.mended:
                 requeue(tx, and_(task.c.instance_id == entry.instance_id, is_state(task.c.state, TaskState.FAILED)))
                 return entry.receipt
@@ -105,11 +111,13 @@ class SqlLedger:
                 owe(tx, entry, TaskKind.CLASSIFY, order.classifier, options)
             for destination in plan.deliver:
                 owe(tx, entry, TaskKind.DELIVER, destination)
+            await_quiet(tx, entry, instance, plan)
             fault_point("accept.written")
             return entry.receipt
 
         fault_point("accept.begun")
         receipt = self._writer.do(work)
+        self._catalogue.committed(instance)
         fault_point("accept.committed")
         return receipt
 
@@ -120,6 +128,11 @@ class SqlLedger:
     def made_before(self, task: Task) -> list[SopInstance]:
         """The SRs that the target of a classify task has made of the same image before, newest first."""
         return self.queries.made_by(task.target, of=task.instance, kind=InstanceKind.SR)
+
+    def study(self, task: Task) -> Study:
+        """What a summarise task is about, as it stands now."""
+        with self._engines.read.connect() as connection:
+            return study_of(connection, task.instance.study_instance_uid, task.target)
 
     def complete(
         self,
@@ -155,10 +168,10 @@ class SqlLedger:
                 for destination in result.destinations:
                     if not (made_before and owed_before(tx, entry, TaskKind.DELIVER, destination)):
                         owe(tx, entry, TaskKind.DELIVER, destination)
-            fault_point("deliver.written" if task.kind is TaskKind.DELIVER else "classify.written")
+            _written(task.kind)
 
         self._writer.do(work)
-        fault_point("deliver.committed" if task.kind is TaskKind.DELIVER else "classify.committed")
+        _committed(task.kind)
 
     def defer(self, task: Claimed, *, error: str, at: datetime | None) -> None:
         """Another try at `at`, or failed for good when None. Raises LeaseLost."""
@@ -274,9 +287,17 @@ class SqlLedger:
             needed = select(task.c.task_id).where(
                 task.c.root_id == root_id, or_(task.c.state != TaskState.DONE.value, task.c.settled_at > cutoff)
             )
+            to_be_summarised = select(task.c.task_id).where(
+                task.c.study_instance_uid == instance.c.study_instance_uid, task.c.state != TaskState.DONE.value
+            )
             rows = tx.connection.execute(
                 select(instance.c.instance_id, root_id.label("root_id"), instance.c.spool_key)
-                .where(instance.c.bytes_freed_at.is_(None), instance.c.received_at <= cutoff, ~needed.exists())
+                .where(
+                    instance.c.bytes_freed_at.is_(None),
+                    instance.c.received_at <= cutoff,
+                    ~needed.exists(),
+                    ~to_be_summarised.exists(),
+                )
                 .order_by(instance.c.received_at)
                 .limit(limit)
                 .with_for_update(skip_locked=True)
@@ -350,6 +371,26 @@ def _prepare(engines: Engines) -> None:
             migrations.migrate(connection)
     except DBAPIError as error:
         raise unusable(engines, error) from error
+
+
+def _written(kind: TaskKind) -> None:
+    match kind:
+        case TaskKind.DELIVER:
+            fault_point("deliver.written")
+        case TaskKind.SUMMARISE:
+            fault_point("summary.written")
+        case _:
+            fault_point("classify.written")
+
+
+def _committed(kind: TaskKind) -> None:
+    match kind:
+        case TaskKind.DELIVER:
+            fault_point("deliver.committed")
+        case TaskKind.SUMMARISE:
+            fault_point("summary.committed")
+        case _:
+            fault_point("classify.committed")
 
 
 def _keep_outcome(tx: Transaction, instance_id: int, classifier: str, value: Outcome) -> str:

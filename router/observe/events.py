@@ -32,6 +32,7 @@ EVENTS: dict[str, str] = {
     "classify.not_analysed": "an image was looked at and will not get a prediction",
     "classify.child_started": "a classify child is ready",
     "classify.child_died": "a classify child crashed, hung or ran out of memory and was replaced",
+    "summary.made": "a study to which nothing was added for a while has one report on all its images",
     "report.held_back": "a result object failed its check or could not be made; the original is not affected",
     # deliver
     "deliver.done": "a destination has an instance",
@@ -54,12 +55,6 @@ EVENTS: dict[str, str] = {
     "ledger.opened": "the ledger is open",
     "ledger.taken_over": "the connection to PostgreSQL broke and another node has the ledger now: this one ends",
     "task.brought_forward": "tasks waited longer than they ever do, because a clock was set back: they are due in their usual time",
-    # pages and audit
-    "web.failed": "a page could not be shown because of an error of the program",
-    "audit.failed": "an audit message could not be written: pages with patient data are not shown until one can",
-    "audit.syslog_down": "the syslog receiver of the audit trail cannot be reached; messages wait, and lie in the files",
-    "audit.syslog_up": "the syslog receiver of the audit trail takes messages again",
-    "audit.syslog_lost": "the node ended before the syslog receiver had every audit message; the files have them",
     # pages and audit
     "web.failed": "a page could not be shown because of an error of the program",
     "audit.failed": "an audit message could not be written: pages with patient data are not shown until one can",

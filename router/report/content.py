@@ -70,6 +70,16 @@ def measured(relationship: Relationship, name: Code, value: float, unit: Code, *
 
 def referring(name: Code, sop_class_uid: str, sop_instance_uid: str, *below: bytes) -> bytes:
     """An IMAGE item; of a private SOP class a COMPOSITE item, because readers refuse an «image» that they do not know."""
+    value_type = "IMAGE" if known(sop_class_uid) else "COMPOSITE"
+    return _reference(value_type, name, sop_class_uid, sop_instance_uid, *below)
+
+
+def citing(name: Code, sop_class_uid: str, sop_instance_uid: str) -> bytes:
+    """A COMPOSITE item: of another document."""
+    return _reference("COMPOSITE", name, sop_class_uid, sop_instance_uid)
+
+
+def _reference(value_type: str, name: Code, sop_class_uid: str, sop_instance_uid: str, *below: bytes) -> bytes:
     return elements.item(
         sequence(
             "ReferencedSOPSequence",
@@ -77,7 +87,7 @@ def referring(name: Code, sop_class_uid: str, sop_instance_uid: str, *below: byt
                 text("ReferencedSOPClassUID", sop_class_uid), text("ReferencedSOPInstanceUID", sop_instance_uid)
             ),
         ),
-        _head(Relationship.CONTAINS, "IMAGE" if known(sop_class_uid) else "COMPOSITE", name),
+        _head(Relationship.CONTAINS, value_type, name),
         _below(below),
     )
 

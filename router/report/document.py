@@ -46,6 +46,9 @@ class Document:
     private_codes: bool = False
     predecessor: Reference | None = None
     """The document that this one takes the place of."""
+    evidence: tuple[Reference, ...] = ()
+    """What the content refers to, where that is not the one image of `context`."""
+    series_number: int = SERIES_NUMBER
 
 
 def encoded(document: Document) -> bytes:
@@ -70,7 +73,7 @@ def encoded(document: Document) -> bytes:
         "DeviceSerialNumber": "software",
         "ContentQualification": "RESEARCH",
         "SeriesInstanceUID": document.series_instance_uid,
-        "SeriesNumber": str(SERIES_NUMBER),
+        "SeriesNumber": str(document.series_number),
         "InstanceNumber": str(context.instance_number),
         "ValueType": "CONTAINER",
         "CompletionFlag": "PARTIAL" if document.partial else "COMPLETE",
@@ -94,7 +97,7 @@ def encoded(document: Document) -> bytes:
         ),
         "ConceptNameCodeSequence": (concept(codes.IMAGING_MEASUREMENT_REPORT),),
         "PerformedProcedureCodeSequence": (),
-        "CurrentRequestedProcedureEvidenceSequence": (hierarchy(image),),
+        "CurrentRequestedProcedureEvidenceSequence": hierarchies(document.evidence or (image,)),
     }
     if document.predecessor is not None:
         sequences["PredecessorDocumentsSequence"] = (hierarchy(document.predecessor),)
@@ -156,11 +159,29 @@ def _contribution(
 
 def hierarchy(to: Reference) -> bytes:
     """Hierarchical SOP Instance Reference (PS3.3 C.17.2.1)."""
-    instance = item(
-        text("ReferencedSOPClassUID", to.sop_class_uid), text("ReferencedSOPInstanceUID", to.sop_instance_uid)
+    (one,) = hierarchies((to,))
+    return one
+
+
+def hierarchies(references: Sequence[Reference]) -> tuple[bytes, ...]:
+    """The same for several instances: one item for each study, in the order given."""
+    studies: dict[str, dict[str, list[bytes]]] = {}
+    for to in references:
+        instance = item(
+            text("ReferencedSOPClassUID", to.sop_class_uid), text("ReferencedSOPInstanceUID", to.sop_instance_uid)
+        )
+        studies.setdefault(to.study_instance_uid, {}).setdefault(to.series_instance_uid, []).append(instance)
+    return tuple(
+        item(
+            sequence("ReferencedSeriesSequence", *(_series(uid, instances) for uid, instances in of_study.items())),
+            text("StudyInstanceUID", study),
+        )
+        for study, of_study in studies.items()
     )
-    series = item(sequence("ReferencedSOPSequence", instance), text("SeriesInstanceUID", to.series_instance_uid))
-    return item(sequence("ReferencedSeriesSequence", series), text("StudyInstanceUID", to.study_instance_uid))
+
+
+def _series(series_instance_uid: str, instances: Sequence[bytes]) -> bytes:
+    return item(sequence("ReferencedSOPSequence", *instances), text("SeriesInstanceUID", series_instance_uid))
 
 
 def _private_scheme() -> bytes:

@@ -131,6 +131,7 @@ def refuse_nonsense(prediction: Prediction) -> None:
 
 
 def what_scores_depend_on(prediction: Prediction) -> dict[str, object]:
+    """All of a classifier's identity but its weights, and the thresholds: part of a document's UID."""
     """JSON-able; part of the UIDs of everything that is made of a prediction."""
     classifier = prediction.classifier
     return {

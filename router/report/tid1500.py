@@ -23,7 +23,15 @@ _PERCENT_DIGITS = 2
 def measurement_report(context: Context, prediction: Prediction, comments: tuple[str, ...]) -> tuple[bytes, ...]:
     """What stands under the root, in order. The comments come first because people read from the top."""
     image = referring(codes.SOURCE_OF_MEASUREMENT, context.sop_class_uid, context.sop_instance_uid)
-    groups = [_group(context, prediction, finding, image) for finding in prediction.findings]
+    groups = [
+        finding_group(
+            tracking_uid(source_sop_instance_uid=context.sop_instance_uid, label=finding.label),
+            prediction,
+            finding,
+            image,
+        )
+        for finding in prediction.findings
+    ]
     return (
         *opening(prediction.classifier),
         *commented(comments),
@@ -55,24 +63,31 @@ def commented(comments: tuple[str, ...]) -> tuple[bytes, ...]:
 
 def image_library(context: Context) -> bytes:
     """TID 1600 with the image, and TID 1602 as far as every image has it."""
-    modality = context.modality if context.modality in codes.MODALITIES else "OT"
-    acquired = Relationship.ACQUISITION
-    described = [coded(acquired, codes.MODALITY, Code(modality, "DCM", codes.MODALITIES[modality]))]
-    described += [
-        counted(acquired, name, count, codes.PIXELS)
+    described = [
+        counted(Relationship.ACQUISITION, name, count, codes.PIXELS)
         for name, count in ((codes.PIXEL_DATA_ROWS, context.rows), (codes.PIXEL_DATA_COLUMNS, context.columns))
         if count
     ]
-    image = referring(codes.SOURCE, context.sop_class_uid, context.sop_instance_uid, *described)
-    return container(codes.IMAGE_LIBRARY, container(codes.IMAGE_LIBRARY_GROUP, image))
+    return library_of(library_entry(context.sop_class_uid, context.sop_instance_uid, context.modality, *described))
 
 
-def _group(context: Context, prediction: Prediction, finding: Finding, image: bytes) -> bytes:
-    """TID 1501 Measurement and Qualitative Evaluation Group."""
+def library_of(*entries: bytes) -> bytes:
+    """TID 1600 with one group."""
+    return container(codes.IMAGE_LIBRARY, container(codes.IMAGE_LIBRARY_GROUP, *entries))
+
+
+def library_entry(sop_class_uid: str, sop_instance_uid: str, modality: str, *described: bytes) -> bytes:
+    """TID 1601; `described` are further items of TID 1602."""
+    known = modality if modality in codes.MODALITIES else "OT"
+    what = coded(Relationship.ACQUISITION, codes.MODALITY, Code(known, "DCM", codes.MODALITIES[known]))
+    return referring(codes.SOURCE, sop_class_uid, sop_instance_uid, what, *described)
+
+
+def finding_group(uid: str, prediction: Prediction, finding: Finding, image: bytes, *derived: bytes) -> bytes:
+    """TID 1501 Measurement and Qualitative Evaluation Group; `derived` says how the score came from several."""
     row = finding_code(finding.label)
     contains, concerning = Relationship.CONTAINS, Relationship.PROPERTY
     classifier = prediction.classifier
-    uid = tracking_uid(source_sop_instance_uid=context.sop_instance_uid, label=finding.label)
     percent = round(100 * float(finding.score), _PERCENT_DIGITS)
     # The OHIF viewer cannot load a NUM without a child item.
     method = coded(concerning, codes.MEASUREMENT_METHOD, codes.ARTIFICIAL_INTELLIGENCE)
@@ -86,7 +101,7 @@ def _group(context: Context, prediction: Prediction, finding: Finding, image: by
         worded(concerning, codes.ALGORITHM_NAME, ascii_text(classifier.algorithm, _LINE_LENGTH_MAX)),
         worded(concerning, codes.ALGORITHM_VERSION, ascii_text(classifier.version, _LINE_LENGTH_MAX)),
         *(worded(concerning, codes.ALGORITHM_PARAMETERS, text) for text in _parameters(prediction, finding)),
-        measured(contains, codes.CERTAINTY, percent, codes.PERCENT, method),
+        measured(contains, codes.CERTAINTY, percent, codes.PERCENT, method, *derived),
         coded(contains, row.code, codes.PRESENT if finding.present else codes.ABSENT),
         image,
         template=GROUP_TEMPLATE,

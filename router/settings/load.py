@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from router import registry
-from router.core.rules import PREDICATES
+from router.core.rules import PREDICATES, STUDY_SUMMARY
 from router.errors import ConfigError
 from router.settings.tables import ClassifierSettings, DestinationSettings, Settings
 from router.settings.values import Table
@@ -196,6 +196,8 @@ def _dangling(data: Mapping[str, Any]) -> list[str]:
             check(f"{where}.{key}", _strings(rule.get(key)), names)
         if rule.get("results") and not rule.get("classify"):
             problems.append(f"{where}.results: needs classify: there is nothing to make results of")
+        if STUDY_SUMMARY in _strings(rule.get("results")) and "sr" not in _strings(rule.get("results")):
+            problems.append(f'{where}.results: "{STUDY_SUMMARY}" sums up the reports of images: add "sr"')
         if rule.get("results_to") and not rule.get("results"):
             problems.append(f"{where}.results_to: needs results: there is nothing to send")
         if rule.get("results") and not rule.get("results_to"):

@@ -93,6 +93,13 @@ class TrustedProxySettings(Table):
         return self
 
 
+class SummarySettings(Table):
+    """[summary]: one report on all images of a study, where a rule's results ask for "study-summary"."""
+
+    quiet_s: Seconds = 300
+    """It is made when no image of the study has come for so long."""
+
+
 class WebSettings(Table):
     """[web]: dashboard, metrics, health."""
 
@@ -205,8 +212,8 @@ class Settings(Table):
     spool: SpoolSettings = SpoolSettings()
     ledger: LedgerSettings = LedgerSettings()
     commitment: CommitmentSettings = CommitmentSettings()
+    summary: SummarySettings = SummarySettings()
     web: WebSettings = WebSettings()
-    audit: AuditSettings = AuditSettings()
     audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
     default_deliver: Names = ()

@@ -11,6 +11,7 @@ from router.spool.part10 import data_set_offset
 
 _MODALITIES = {
     InstanceKind.SR: "SR",
+    InstanceKind.SUMMARY: "SR",
     InstanceKind.HEATMAP: "OT",
     InstanceKind.GSPS: "PR",
     InstanceKind.KEY_OBJECT: "KO",

@@ -35,7 +35,9 @@ SUCCESS = 0x0000
 AT_RANDOM, AT_START, SIGTERM = "at random", "at start", "SIGTERM"
 CLASSIFY_POINTS = tuple(name for name in FAULT_POINTS if name.startswith("classify."))
 FREE_POINTS = tuple(name for name in FAULT_POINTS if name.startswith("free."))
-OTHER_POINTS = tuple(name for name in FAULT_POINTS if name not in (*CLASSIFY_POINTS, *FREE_POINTS))
+#: tests/whole/test_study_summary.py kills at these.
+SUMMARY_POINTS = tuple(name for name in FAULT_POINTS if name.startswith("summary."))
+OTHER_POINTS = tuple(name for name in FAULT_POINTS if name not in (*CLASSIFY_POINTS, *FREE_POINTS, *SUMMARY_POINTS))
 
 
 class Life:
@@ -49,6 +51,7 @@ class Life:
         chance: random.Random,
         classify: bool = False,
         free: bool = False,
+        summarise: bool = False,
         send_again: bool = True,
         sender: Sender = senders.dcmsend,
         change: str = "",
@@ -57,6 +60,7 @@ class Life:
         ledger_disk: LoopDisk | None = None,
     ) -> None:
         """`free`: bytes are freed at once and not after a day. `send_again`: what got no Success is sent in the next round.
+        `summarise`: studies get their summary after half a second.
 
         `change` names one of tests.crash.bent. With disks, every end but SIGTERM is a loss of power.
         """
@@ -79,11 +83,15 @@ class Life:
         table = destination(
             "pacs", receiver.ae_title, receiver.port, probe_cap_s=1, associations_max=self._associations_max
         )
+        chest_rule = CHEST_RULE
+        if summarise:
+            table += "\n[summary]\nquiet_s = 0.5\n"
+            chest_rule = CHEST_RULE.replace('results = ["sr"]', 'results = ["sr", "study-summary"]')
         retention = "\nretention_s = 0" if free else ""
         self.node = RouterProcess(
             folder / "node",
             table,
-            rules=(CHEST_RULE, EVERYTHING_RULE) if classify else (EVERYTHING_RULE,),
+            rules=(chest_rule, EVERYTHING_RULE) if classify else (EVERYTHING_RULE,),
             classifier='type = "demo"' if classify else "",
             spool='free_byte_count_min = "1 MiB"' + retention,
             spool_folder=spool_disk.path / "spool" if spool_disk else None,

@@ -45,7 +45,14 @@ def test_a_normal_day_passes_every_fault_point(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     with Recorder() as recorder:
         life = Life(
-            tmp_path, recorder, chance=random.Random(0), classify=True, free=True, images_each=1, change="trace"
+            tmp_path,
+            recorder,
+            chance=random.Random(0),
+            classify=True,
+            free=True,
+            summarise=True,
+            images_each=1,
+            change="trace",
         )
         life.node.environment["FAULT_TRACE"] = str(trace)
         with life.node as node:
