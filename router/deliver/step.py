@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -261,12 +261,13 @@ class DeliverStep:
 
     def _instead(self, task: Task) -> ResultObject | None:
         """What to deliver when the destination does not take the SOP class of a result object of ours."""
-        if self._variant is None or task.instance.kind is not InstanceKind.SR:
+        if self._variant is None or task.instance.kind not in (InstanceKind.SR, InstanceKind.SUMMARY):
             return None
         try:
-            return self._variant(self._spool.path(task.instance.spool_key).read_bytes())
+            instead = self._variant(self._spool.path(task.instance.spool_key).read_bytes())
         except ValueError:
             return None
+        return replace(instead, kind=task.instance.kind) if instead else None
 
     def _replace(self, task: Task, instead: ResultObject, refusal: Exception) -> None:
         instance = spooled(self._spool, instead, at=self._clock.now())
