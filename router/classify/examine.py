@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from router.classify.decode import stored_values
-from router.classify.gate import GateSettings, gate, remarks
+from router.classify.gate import GateSettings, gate, gate_picture, remarks
 from router.classify.heat import look_of
 from router.classify.network import Network
 from router.classify.pixels import to_input
@@ -23,6 +23,18 @@ from router.errors import NotForThisClassifier, UnreadablePixels
 
 #: What may be wrong with an image alone; everything else is the classifier's own trouble, and is raised.
 Refusal = NotForThisClassifier | UnreadablePixels | MemoryError
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """An image that passed the gate."""
+
+    values: NDArray[np.integer[Any]]
+    """As stored."""
+    picture: Float32Array
+    """The network's input."""
+    note: str
+    """What the gate says of the picture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,34 +60,35 @@ class Examiner:
     def looks(self, datasets: Sequence[Dataset]) -> list[Look | Refusal]:
         """Several images by one forward pass, each with its look or with why it has none."""
         prepared = [self._prepared(ds) for ds in datasets]
-        images = [one[1] for one in prepared if isinstance(one, tuple)]
+        images = [one.picture for one in prepared if isinstance(one, _Prepared)]
         logits, maps = self.network.logits_and_maps(np.stack(images)) if images else (np.zeros(0), np.zeros(0))
         passed = iter(zip(logits, maps, strict=True))
         found: list[Look | Refusal] = []
         for ds, one in zip(datasets, prepared, strict=True):
-            found.append(self._look(ds, one[0], *next(passed)) if isinstance(one, tuple) else one)
+            found.append(self._look(ds, one, *next(passed)) if isinstance(one, _Prepared) else one)
         return found
 
-    def _prepared(self, ds: Dataset) -> tuple[NDArray[np.integer[Any]], Float32Array] | Refusal:
-        """Stored values and the network's input, or why there is none."""
+    def _prepared(self, ds: Dataset) -> _Prepared | Refusal:
+        """What the network is given, or why it is given nothing."""
         try:
             gate(ds, self.gate)
             values = stored_values(ds)
-            return values, to_input(ds, self.side, values)
+            picture = to_input(ds, self.side, values)
+            return _Prepared(values, picture, gate_picture(picture, self.gate))
         except (NotForThisClassifier, UnreadablePixels, MemoryError) as error:
             return error
 
-    def _look(self, ds: Dataset, values: NDArray[np.integer[Any]], logits: Float32Array, maps: Float32Array) -> Look:
+    def _look(self, ds: Dataset, prepared: _Prepared, logits: Float32Array, maps: Float32Array) -> Look:
         findings, not_trained = findings_of(logits.tolist(), self.points)
         prediction = Prediction(
             classifier=self.identity,
             findings=findings,
             not_trained=not_trained,
-            notes=(*self.notes, *remarks(ds)),
+            notes=(*self.notes, *remarks(ds), prepared.note),
         )
         return look_of(
             ds,
-            values,
+            prepared.values,
             prediction,
             logits=logits,
             maps=maps,

@@ -1,6 +1,6 @@
-"""What may be classified, by the header alone: a classifier answers every picture, so somebody else must say no.
+"""What may be classified: a classifier answers every picture, so somebody else must say no.
 
-This is where a look at the picture itself («is this a frontal human chest?») will join: a second function beside `gate`.
+First by the header alone (`gate`), which costs no decoding; then by a look at the picture (`gate_picture`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from pydicom.dataset import Dataset
 
 from router.classify import header
 from router.classify.decode import shape_of
+from router.classify.frontal import FloatArray, frontal_chest
 from router.classify.reasons import REASONS, refusal
 from router.core.provenance import is_ours
 from router.settings import Names, Table
 
-__all__ = ["REASONS", "GateSettings", "gate", "remarks"]
+__all__ = ["REASONS", "GateSettings", "gate", "gate_picture", "remarks"]
 
 SIDE_MIN = 64
 
@@ -46,6 +47,8 @@ class GateSettings(Table):
 
     modalities: Annotated[Names, Field(min_length=1)] = ("CR", "DX")
     """Values of Modality (0008,0060) that are classified."""
+    picture_min: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """A picture that looks less like a frontal chest radiograph than this (0 to 1) is refused; 0 refuses none."""
 
 
 def gate(ds: Dataset, settings: GateSettings | None = None) -> None:
@@ -67,6 +70,18 @@ def gate(ds: Dataset, settings: GateSettings | None = None) -> None:
     _a_chest(ds)
     _frontal(ds)
     _no_screenshot(ds)
+
+
+def gate_picture(picture: FloatArray, settings: GateSettings | None = None) -> str:
+    """Returns when the picture looks like a frontal chest radiograph: how much so, in plain English, for the notes.
+
+    `picture` is the network's input, see `look.frontal_chest`. Raises NotForThisClassifier (code `picture`).
+    """
+    least = (settings or GateSettings()).picture_min
+    value = frontal_chest(picture)
+    if value < least:
+        raise refusal("picture", f"{value:.2f} of 1; at least {least:g} is wanted")
+    return f"Looks like a frontal chest radiograph: {value:.2f} of 1."
 
 
 def remarks(ds: Dataset) -> tuple[str, ...]:

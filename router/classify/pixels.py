@@ -15,7 +15,8 @@ from router.classify.reasons import refusal
 from router.classify.resize import Float32Array, resized
 from router.core.sight import Square
 
-#: Changes when the same image would give another input; part of a classifier's identity.
+#: Changes when the same image would give another input, or the picture check (`frontal`) another value, which is noted in
+#: documents; part of a classifier's identity.
 VERSION = "1"
 
 

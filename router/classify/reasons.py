@@ -24,6 +24,7 @@ REASONS: MappingProxyType[str, str] = MappingProxyType(
         "too_small": "smaller than 64 by 64 pixels",
         "too_large": "has more pixels than a radiograph can have",
         "value_range": "pixel values lie outside what Bits Stored allows, so black and white are unknown",
+        "picture": "the picture does not look like a frontal radiograph of a human chest",
         "constant": "all pixels have the same value",
     }
 )
