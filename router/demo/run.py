@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from router.core.findings import Prediction
+from router.core.instance import InstanceKind, SopInstance
 from router.core.lifecycle import OWED, TaskKind, TaskState
 from router.demo.destination import HOST, DemoDestination, find_destination, free_port
 from router.demo.samples import Sample, draw
@@ -52,14 +53,20 @@ class Row:
     """Byte for byte."""
     original_equal: bool = False
     """Element for element: Orthanc, for one, writes the lengths of sequences its own way."""
-    sr_uids: tuple[str, ...] = ()
-    srs_seen: int = 0
+    results: tuple[SopInstance, ...] = ()
+    seen: set[str] = field(default_factory=set)
+    """SOP Instance UIDs of those that the destination has."""
     refused: str = ""
 
     @property
     def good(self) -> bool:
         """True when the original and every result were seen at the destination."""
-        return not self.refused and self.original_equal and self.srs_seen == len(self.sr_uids)
+        return not self.refused and self.original_equal and len(self.seen) == len(self.results)
+
+    def made(self, kind: InstanceKind, *, seen: bool = False) -> list[str]:
+        """SOP Instance UIDs of its results of a kind: all, or those that were seen at the destination."""
+        uids = [result.sop_instance_uid for result in self.results if result.kind is kind]
+        return [uid for uid in uids if not seen or uid in self.seen]
 
 
 def run(*, paths: Sequence[Path], output: Path, keep: bool, console: Console) -> int:
@@ -84,8 +91,11 @@ def run(*, paths: Sequence[Path], output: Path, keep: bool, console: Console) ->
     finally:
         destination.stop()
     bad = [row for row in rows if not row.good]
+    reports, heatmaps = (
+        sum(len(row.made(kind, seen=True)) for row in rows) for kind in (InstanceKind.SR, InstanceKind.HEATMAP)
+    )
     console.print(
-        f"\n[bold green]All {len(rows)} originals and {sum(r.srs_seen for r in rows)} Structured Reports arrived.[/]"
+        f"\n[bold green]All {len(rows)} originals, {reports} Structured Reports and {heatmaps} heatmaps arrived.[/]"
         if not bad
         else f"\n[bold red]{len(bad)} of {len(rows)} images did not arrive completely.[/]"
     )
@@ -152,7 +162,7 @@ name = "chest radiographs"
 when = {{ Modality = ["CR", "DX"], BodyPartExamined = ["CHEST", "THORAX", ""] }}
 classify = ["cxr"]
 deliver = ["pacs"]
-results = ["sr"]
+results = ["sr", "heatmap"]
 results_to = ["pacs"]
 
 [[rules]]
@@ -262,7 +272,7 @@ def _follow(rows: Sequence[Row], settings: Settings, console: Console) -> None:
         with _progress(console) as progress:
             originals = progress.add_task("originals delivered", total=len(waiting))
             looked = progress.add_task("looked at by the classifier", total=None)
-            reports = progress.add_task("reports delivered", total=None)
+            reports = progress.add_task("results delivered", total=None)
             while time.monotonic() < deadline:
                 for row in waiting:
                     row.status = ledger.queries.instance_status(row.sop_instance_uid)
@@ -293,21 +303,31 @@ def _delivered_at(status: InstanceStatus) -> datetime | None:
 
 
 def _look(rows: Sequence[Row], destination: DemoDestination, output: Path) -> None:
-    """Asks the destination for every original and every report, compares bytes, and keeps the reports as files."""
+    """Asks the destination for every original and every result, compares bytes, and keeps the results as files."""
     folder = output / "reports"
     folder.mkdir()
     for row in rows:
-        row.sr_uids = tuple(r.instance.sop_instance_uid for r in row.status.results) if row.status else ()
+        row.results = tuple(result.instance for result in row.status.results) if row.status else ()
         original = destination.received(row.sop_instance_uid)
         row.original_seen = original is not None
         if original is not None:
             row.original_identical = _data_set_sha256(original) == row.sha256
             row.original_equal = row.original_identical or _equal(original, row.sample.path)
-        for uid in row.sr_uids:
-            report = destination.received(uid)
-            if report is not None:
-                row.srs_seen += 1
-                (folder / f"{row.sample.path.stem}.sr.dcm").write_bytes(report)
+        for result in row.results:
+            file = destination.received(result.sop_instance_uid)
+            if file is not None:
+                row.seen.add(result.sop_instance_uid)
+                (folder / f"{row.sample.path.stem}.{result.kind}.dcm").write_bytes(file)
+                if result.kind is InstanceKind.HEATMAP:
+                    (folder / f"{row.sample.path.stem}.heatmap.jpg").write_bytes(_picture(file))
+
+
+def _picture(file: bytes) -> bytes:
+    """What a heatmap's file shows, for whoever has no DICOM viewer at hand."""
+    import pydicom
+    from pydicom.encaps import generate_frames
+
+    return bytes(next(generate_frames(pydicom.dcmread(io.BytesIO(file)).PixelData, number_of_frames=1)))
 
 
 def _data_set_sha256(file: bytes) -> str:
@@ -336,13 +356,13 @@ def _show(rows: Sequence[Row], destination: DemoDestination, console: Console) -
     for row in rows:
         found, demo = _findings(row)
         demonstration = demonstration or demo
-        results = row.status.results if row.status else ()
+        reports = [r for r in row.status.results if r.instance.kind is InstanceKind.SR] if row.status else []
         table.add_row(
-            "\n".join((row.sample.title, *(f"[dim]{uid}[/]" for uid in row.sr_uids))),
+            "\n".join((row.sample.title, *(f"[dim]{uid}[/]" for uid in row.made(InstanceKind.SR)))),
             found,
             _arrival(row),
             _after(row, _delivered_at(row.status) if row.status else None),
-            _after(row, max((at for at in map(_delivered_at, results) if at), default=None)),
+            _after(row, max((at for at in map(_delivered_at, reports) if at), default=None)),
         )
     console.print(table)
     console.print("after: from the C-STORE response to the sender until the destination's own response.", style="dim")
@@ -374,8 +394,10 @@ def _arrival(row: Row) -> str:
     if not row.original_seen:
         return "[red]not seen[/]"
     lines = ["identical" if row.original_identical else "equal¹" if row.original_equal else "[red]altered[/]"]
-    if row.sr_uids:
-        lines.append(f"+ {row.srs_seen} SR" if row.srs_seen == len(row.sr_uids) else "[red]SR not seen[/]")
+    for kind, name in ((InstanceKind.SR, "SR"), (InstanceKind.HEATMAP, "heatmap")):
+        made, seen = row.made(kind), row.made(kind, seen=True)
+        if made:
+            lines.append(f"+ {len(seen)} {name}" if len(seen) == len(made) else f"[red]{name} not seen[/]")
     return "\n".join(lines)
 
 
@@ -392,6 +414,7 @@ def _where(output: Path, config: Path, destination: DemoDestination, console: Co
     )
     for what, command in (
         ("Look at a report:", f"dsrdump {base / 'reports'}{os.sep}*.sr.dcm"),
+        ("Look at heatmaps:", f"{base / 'reports'}{os.sep}*.heatmap.jpg"),
         ("What happened to an image:", f"router trace UID --config {os.path.relpath(config)}"),
     ):
         console.print(f"{what:27}{command}", markup=False, highlight=False, soft_wrap=True)

@@ -17,8 +17,10 @@ LEVEL = 0.5
 #: Smaller ones, in parts of the map's area, are rests of the interpolation.
 _AREA_MIN = 0.0005
 _COUNT_MAX = 4
+#: A larger map is sampled: a network's cells are far coarser.
+_SIDE = 512
 #: How far a polygon may leave the true edge, in pixels of the map.
-_TOLERANCE = 1.5
+_TOLERANCE = 3.0
 
 
 def outlines(values: NDArray[np.float32]) -> list[list[Point]]:
@@ -26,7 +28,11 @@ def outlines(values: NDArray[np.float32]) -> list[list[Point]]:
     highest = float(values.max())
     if highest <= 0:
         return []
-    loops = _loops(values >= LEVEL * highest)
+    every = max(1, max(values.shape) // _SIDE)
+    height, width = values.shape
+    # A sample stands for the square round it; the last ones end where the map does.
+    loops = [loop * every for loop in _loops(values[every // 2 :: every, every // 2 :: every] >= LEVEL * highest)]
+    loops = [np.minimum(loop, (width, height)) for loop in loops]
     areas = [(abs(_area(loop)), loop) for loop in loops]
     kept = sorted((pair for pair in areas if pair[0] >= _AREA_MIN * values.size), key=lambda pair: -pair[0])
     return [_simplified(loop) for _, loop in kept[:_COUNT_MAX]]

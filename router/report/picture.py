@@ -39,7 +39,7 @@ _OPACITY_MAX = 0.45
 #: Below this share of the strongest place nothing is coloured: a breath of colour everywhere hides what matters.
 _SHARE_MIN = 0.2
 _UNSEEN_BRIGHTNESS = 0.45
-_HATCH_PERIOD, _HATCH_WIDTH = 16, 2
+_HATCH_PERIOD, _HATCH_WIDTH, _HATCH_GREY = 16, 2, 120
 #: As parts of the picture's width: on a phone, 360 wide, text is 12 and 10 points high.
 _TEXT, _SMALL = 0.034, 0.028
 _WIDTH_MIN = 768
@@ -62,13 +62,12 @@ def picture(sight: Sight, prediction: Prediction) -> NDArray[np.uint8]:
 
 def radiograph(sight: Sight) -> NDArray[np.uint8]:
     """(height, width, 3), RGB: the image, the map of its strongest finding, outlines, and what was not seen hatched."""
-    pixels = np.repeat(sight.grey[:, :, None], 3, axis=2).astype(np.float32)
+    image = Image.fromarray(sight.grey).convert("RGB")
     if sight.heats:
-        _warm(pixels, sight.heats[0])
-    _hatch(pixels, _unseen(sight))
-    image = Image.fromarray(np.round(pixels).astype(np.uint8))
+        image = _warmed(image, sight.heats[0])
+    _hatch(image, sight)
     draw = ImageDraw.Draw(image)
-    _frame(draw, sight, image.width)
+    _frame(draw, sight, image)
     line = max(2, round(max(image.size) * 0.003))
     places: list[tuple[float, float]] = []
     for polygon in outlines(sight.heats[0].values) if sight.heats else ():
@@ -86,38 +85,50 @@ def jpeg(pixels: NDArray[np.uint8]) -> bytes:
     return stream.getvalue()
 
 
-def _warm(pixels: NDArray[np.float32], heat: Heat) -> None:
+def _warmed(image: Image.Image, heat: Heat) -> Image.Image:
     highest = float(heat.values.max())
     if highest <= 0:
-        return
-    share = np.clip((heat.values / highest - _SHARE_MIN) / (1 - _SHARE_MIN), 0, 1)[:, :, None]
-    opacity = _OPACITY_MAX * share
-    pixels *= 1 - opacity
-    pixels += opacity * (_COOL + (_HOT - _COOL) * share)
+        return image
+    share = np.clip((heat.values - _SHARE_MIN * highest) * (255 / (1 - _SHARE_MIN) / highest), 0, 255).astype(np.uint8)
+    ramp = np.linspace(_COOL, _HOT, 256).round().astype(np.uint8)
+    return Image.composite(
+        Image.fromarray(ramp[share]), image, Image.fromarray((share * np.float32(_OPACITY_MAX)).astype(np.uint8))
+    )
 
 
-def _unseen(sight: Sight) -> NDArray[np.bool_]:
-    height, width = sight.grey.shape
-    y = (np.arange(height) + 0.5) * sight.rows / height - sight.seen.top
-    x = (np.arange(width) + 0.5) * sight.columns / width - sight.seen.left
-    seen = ((y >= 0) & (y <= sight.seen.side))[:, None] & ((x >= 0) & (x <= sight.seen.side))[None, :]
-    return np.asarray(~seen)
+def _hatch(image: Image.Image, sight: Sight) -> None:
+    left, top, right, bottom = _edge(sight, image)
+    for box in (
+        (0, 0, image.width, top),
+        (0, bottom, image.width, image.height),
+        (0, 0, left, image.height),
+        (right, 0, image.width, image.height),
+    ):
+        if box[0] < box[2] and box[1] < box[3]:
+            part = np.asarray(image.crop(box)).copy()
+            part = (part * np.float32(_UNSEEN_BRIGHTNESS)).astype(np.uint8)
+            y, x = np.indices(part.shape[:2], dtype=np.int32)
+            part[(x + box[0] + y + box[1]) % _HATCH_PERIOD < _HATCH_WIDTH] = _HATCH_GREY
+            image.paste(Image.fromarray(part), box)
 
 
-def _hatch(pixels: NDArray[np.float32], unseen: NDArray[np.bool_]) -> None:
-    pixels[unseen] *= _UNSEEN_BRIGHTNESS
-    y, x = np.indices(unseen.shape, dtype=np.int32)
-    pixels[unseen & ((x + y) % _HATCH_PERIOD < _HATCH_WIDTH)] = 120
+def _edge(sight: Sight, image: Image.Image) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of what was seen, in pixels of the picture."""
+    across, down = image.width / sight.columns, image.height / sight.rows
+    seen = sight.seen
+    return (
+        round(seen.left * across),
+        round(seen.top * down),
+        round((seen.left + seen.side) * across),
+        round((seen.top + seen.side) * down),
+    )
 
 
-def _frame(draw: ImageDraw.ImageDraw, sight: Sight, width: int) -> None:
+def _frame(draw: ImageDraw.ImageDraw, sight: Sight, image: Image.Image) -> None:
     """The edge of what was seen, where it is not the image's own."""
-    if sight.rows == sight.columns:
-        return
-    scale = width / sight.columns
-    left, top = sight.seen.left * scale, sight.seen.top * scale
-    side = sight.seen.side * scale
-    draw.rectangle((left, top, left + side - 1, top + side - 1), outline=_PAPER_WHITE, width=2)
+    if sight.rows != sight.columns:
+        left, top, right, bottom = _edge(sight, image)
+        draw.rectangle((left, top, right - 1, bottom - 1), outline=_PAPER_WHITE, width=2)
 
 
 def _tag(

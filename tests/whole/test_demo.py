@@ -24,7 +24,9 @@ def without_orthanc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def one_phantom(folder: Path) -> Path:
     path = folder / "effusion.dcm"
-    phantom_dicom(7, rows=256, columns=256).save_as(path, enforce_file_format=True)
+    phantom_dicom(7, rows=256, columns=256, findings=[True, False, False, False]).save_as(
+        path, enforce_file_format=True
+    )
     return path
 
 
@@ -53,8 +55,12 @@ def test_the_demo_shows_every_sample_with_its_times_in_80_columns_and_ends_with_
     assert done.stdout.count("identical") + done.stdout.count("equal¹") >= 8
     assert done.stdout.count("+ 1 SR") >= 6
     assert done.stdout.count(" ms") >= 14
-    assert "Structured Reports arrived." in done.stdout
-    assert len(list((tmp_path / "out" / "reports").glob("*.sr.dcm"))) >= 6
+    reports = tmp_path / "out" / "reports"
+    counts = {kind: len(list(reports.glob(f"*.{kind}"))) for kind in ("sr.dcm", "heatmap.dcm", "heatmap.jpg")}
+    assert counts["sr.dcm"] >= 6
+    assert counts["heatmap.jpg"] == counts["heatmap.dcm"] == done.stdout.count("+ 1 heatmap") >= 5
+    said = f"{counts['sr.dcm']} Structured Reports and {counts['heatmap.dcm']} heatmaps arrived."
+    assert said in " ".join(done.stdout.split())
 
 
 @pytest.mark.usefixtures("without_orthanc")
@@ -62,7 +68,7 @@ def test_without_orthanc_the_demo_delivers_to_files(tmp_path: Path) -> None:
     code, shown = show(tmp_path, one_phantom(tmp_path))
     assert code == 0, shown
     assert "folder-writing Storage SCP" in shown
-    assert len(list((tmp_path / "out" / "destination").glob("*.dcm"))) == 2
+    assert len(list((tmp_path / "out" / "destination").glob("*.dcm"))) == 3, "an image, its report, its heatmap"
 
 
 @pytest.mark.usefixtures("without_orthanc")
