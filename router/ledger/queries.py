@@ -16,6 +16,8 @@ from router.ledger.instants import from_us
 from router.ledger.rows import instance_of
 from router.ledger.schema import commitment, event, instance, is_state, outcome, task
 
+#: What `reports` tells of: documents about one image, and about a study.
+_REPORTS = [InstanceKind.SR.value, InstanceKind.SUMMARY.value]
 #: SQLite takes at most this many values in one IN (...) of a default build, PostgreSQL many more.
 _VALUES_MAX = 500
 
@@ -254,7 +256,7 @@ class Queries:
         query = (
             select(instance, event.c.kind.label("made_in"), event.c.target)
             .join_from(event, instance, event.c.instance_id == instance.c.instance_id)
-            .where(event.c.root_id.in_(roots), event.c.what == "made", instance.c.kind == InstanceKind.SR.value)
+            .where(event.c.root_id.in_(roots), event.c.what == "made", instance.c.kind.in_(_REPORTS))
             .order_by(instance.c.instance_id)
         )
         with self._engine.connect() as connection:

@@ -114,7 +114,7 @@ def _observation(report: Told, finding: ToldFinding, made_at: datetime, device_i
     return _drop_empty(
         {
             "resourceType": "Observation",
-            "id": _id("observation", report.itself.sop_instance_uid, finding.label),
+            "id": _id("observation", report.itself.sop_instance_uid, finding.image_uid, finding.label),
             "meta": {"security": [_ASSERTED_BY_AI]},
             "identifier": [_uid(finding.tracking_uid, codes.TRACKING_UNIQUE_IDENTIFIER) | {"use": "secondary"}]
             if finding.tracking_uid

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fhirclient.models import bundle
 
 from router.core.findings import NotAnalysed
+from router.reported import as_fhir
+from router.settings import parse
 from tests.cli.conftest import Site
 from tests.report.made import HEADER, prediction
+from tests.whole import test_study_summary as study
 
 STUDY = HEADER["StudyInstanceUID"].decode()
 
@@ -84,6 +89,24 @@ def test_what_has_no_report_is_said_in_one_line(site: Site) -> None:
         assert (done.code, done.out) == (1, "")
         assert f"no Structured Report was made of what {uid} names" in done.err
         assert done.err.count("\n") == 1
+
+
+def test_a_summary_of_a_study_is_told_by_its_own_uid_and_not_beside_the_reports_that_it_sums_up(tmp_path: Path) -> None:
+    with closing(study.Site(tmp_path)) as site:
+        site.receive(3)
+        site.receive(7)
+        site.classify()
+        ((summary, _),) = site.after_quiet()
+        settings = parse({"spool": {"path": str(tmp_path / "spool")}})
+        alone = as_fhir(settings, site.ledger.queries, summary.sop_instance_uid).bundle
+        whole = as_fhir(settings, site.ledger.queries, STUDY).bundle
+    assert alone
+    assert whole
+    assert reports(alone) == [summary.sop_instance_uid]
+    assert len(reports(whole)) == 2
+    assert summary.sop_instance_uid not in reports(whole)
+    urls = [entry["fullUrl"] for entry in alone["entry"]]
+    assert len(urls) == len(set(urls))
 
 
 def test_a_not_analysed_report_is_told_as_cancelled(site: Site) -> None:
