@@ -74,6 +74,9 @@ class TraceLine:
 class InstanceStatus:
     """One SOP instance: what is known, done and owed."""
 
+    instance_id: int
+    root_id: int | None
+    """The number of the original that it was made of; None for an original."""
     instance: SopInstance
     conflict: bool
     rules: tuple[str, ...]
@@ -234,6 +237,12 @@ class Queries:
             row = connection.execute(query).one_or_none()
             return _instance_status(connection, row) if row is not None else None
 
+    def status_of(self, instance_id: int) -> InstanceStatus | None:
+        """The instance with this number in the ledger; None when there is none."""
+        with self._engine.connect() as connection:
+            row = connection.execute(select(instance).where(instance.c.instance_id == instance_id)).one_or_none()
+            return _instance_status(connection, row) if row is not None else None
+
     def made_by(self, classifier: str, *, of: SopInstance, kind: InstanceKind) -> list[SopInstance]:
         """What the classifier of this name has made of an original, newest first."""
         original = select(instance.c.instance_id).where(
@@ -352,6 +361,8 @@ def _instance_status(connection: Connection, row: Any) -> InstanceStatus:
         select(instance).where(instance.c.root_id == row.instance_id).order_by(instance.c.instance_id)
     ).all()
     return InstanceStatus(
+        instance_id=row.instance_id,
+        root_id=row.root_id,
         instance=instance_of(row),
         conflict=row.conflict,
         rules=tuple(row.rules),

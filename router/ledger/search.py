@@ -81,6 +81,7 @@ class ImageRow:
     sop_instance_uid: str
     sop_class_uid: str
     received_at: datetime
+    calling_ae_title: str
     byte_count: int
     conflict: bool
     header: Mapping[str, str]
@@ -379,6 +380,7 @@ def _image_rows(connection: Connection, query: Select[Any]) -> list[ImageRow]:
             sop_instance_uid=row.sop_instance_uid,
             sop_class_uid=row.sop_class_uid,
             received_at=from_us(row.received_at),
+            calling_ae_title=row.calling_ae_title,
             byte_count=row.byte_count,
             conflict=row.conflict,
             header=row.header,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
@@ -14,11 +15,16 @@ from starlette.responses import JSONResponse, Response
 
 from router.audit import events
 from router.audit.message import AuditMessage
+from router.ledger.search import Search
+from router.ledger.store import SqlLedger
 from router.web.door import Door
+from router.web.images import ImagePages
 from router.web.metrics import StatusCollector
 from router.web.paper import STATIC, Paper, WithHeaders, static_file
 from router.web.signing import SigningPages
 from router.web.status import ReadStatus
+from router.web.studies import StudyPages
+from router.web.tasks import ConflictPage, FailedPages
 from router.web.ways import Guard, Need, NotFound, Visit, Way
 
 
@@ -30,6 +36,9 @@ class House:
     """May raise: then the node is not ready, and says so."""
     door: Door
     node: events.Node
+    ledger: SqlLedger
+    spool_path: Callable[[str], Path]
+    """Where the bytes behind a spool key lie. Raises SpoolDamaged."""
     record: Callable[[AuditMessage], None]
     """Into the audit trail; returns once it is durable. Raises OSError."""
 
@@ -38,7 +47,16 @@ def ways(house: House, paper: Paper) -> Sequence[Way]:
     """Every address there is, and what it needs. `docs/operating/access.md` lists the same; a test compares."""
     signing = SigningPages(door=house.door, paper=paper, node=house.node, read_status=house.read_status)
     probes = Probes(house.read_status)
-    overview = Overview(house.read_status, paper)
+    search, node = house.ledger.search, house.node
+    overview = Overview(house.read_status, search, paper)
+    studies = StudyPages(search=search, paper=paper, node=node)
+    images = ImagePages(
+        search=search, queries=house.ledger.queries, spool_path=house.spool_path, paper=paper, node=node
+    )
+    failed = FailedPages(
+        search=search, requeue=house.ledger.requeue, read_status=house.read_status, paper=paper, node=node
+    )
+    conflicts = ConflictPage(search=search, paper=paper)
     return (
         Way(path="/static/{name}", needs=Need.OPEN, answer=_static),
         Way(path="/welcome", needs=Need.OPEN, answer=signing.welcome),
@@ -50,6 +68,14 @@ def ways(house: House, paper: Paper) -> Sequence[Way]:
         Way(path="/sign-out", needs=Need.VIEWER, answer=signing.sign_out, method="POST"),
         Way(path="/", needs=Need.VIEWER, answer=overview.page),
         Way(path="/now", needs=Need.VIEWER, answer=overview.piece, background=True),
+        Way(path="/studies", needs=Need.VIEWER, answer=studies.list),
+        Way(path="/studies", needs=Need.VIEWER, answer=studies.ask, method="POST"),
+        Way(path="/studies/{uid}", needs=Need.VIEWER, answer=studies.study),
+        Way(path="/images/{instance_id:int}", needs=Need.VIEWER, answer=images.image),
+        Way(path="/reports/{instance_id:int}", needs=Need.VIEWER, answer=images.report),
+        Way(path="/failed", needs=Need.VIEWER, answer=failed.list),
+        Way(path="/failed/requeue", needs=Need.OPERATOR, answer=failed.requeue, method="POST"),
+        Way(path="/conflicts", needs=Need.VIEWER, answer=conflicts.list),
     )
 
 
@@ -72,17 +98,23 @@ def build_app(house: House) -> Starlette:
 class Overview:
     """`/`: what the node does now."""
 
-    def __init__(self, read_status: ReadStatus, paper: Paper) -> None:
+    def __init__(self, read_status: ReadStatus, search: Search, paper: Paper) -> None:
         self._read_status = read_status
+        self._search = search
         self._paper = paper
 
     def page(self, visit: Visit) -> Response:
         """The whole page."""
-        return self._paper.page("now.html", principal=visit.principal, status_now=self._read_status(), here="now")
+        return self._page("now.html", visit)
 
     def piece(self, visit: Visit) -> Response:
-        """What of it changes."""
-        return self._paper.page("now_piece.html", principal=visit.principal, status_now=self._read_status())
+        """What of it changes. Nothing of patients: it comes again and again, and no audit message with it."""
+        return self._page("now_piece.html", visit)
+
+    def _page(self, name: str, visit: Visit) -> Response:
+        return self._paper.page(
+            name, principal=visit.principal, status_now=self._read_status(), newest=self._search.newest(), here="now"
+        )
 
 
 class Probes:

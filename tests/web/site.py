@@ -14,6 +14,7 @@ from router.audit import events
 from router.audit.folder import AuditFolder
 from router.audit.message import Source
 from router.audit.trail import AuditTrail
+from router.errors import SpoolDamaged
 from router.ledger.store import SqlLedger
 from router.settings import WebSettings
 from router.web import passwords
@@ -72,6 +73,8 @@ class Site:
         self.audit_folder.prepare()
         self.audit = AuditTrail(self.audit_folder, source=Source(source_id="ROUTER@test"))
         self.status = status()
+        self.files: dict[str, Path] = {}
+        """Spool key -> file."""
         self.door = Door(
             self.settings,
             sessions=Sessions(
@@ -82,9 +85,17 @@ class Site:
             read_status=lambda: self.status,
             door=self.door,
             node=events.Node(ae_title="ROUTER", pid=1),
+            ledger=self.ledger,
+            spool_path=self.spool_path,
             record=self.audit.record,
         )
         self.app = build_app(self.house)
+
+    def spool_path(self, spool_key: str) -> Path:
+        """As a spool would say it."""
+        if spool_key not in self.files:
+            raise SpoolDamaged("gone")
+        return self.files[spool_key]
 
     def client(self, *, address: str = ADDRESS) -> TestClient:
         """A browser, without cookies. HTTPS, because cookies are for that only."""

@@ -25,6 +25,14 @@ TABLE = {
     "POST /sign-out": Need.VIEWER,
     "GET /": Need.VIEWER,
     "GET /now": Need.VIEWER,
+    "GET /studies": Need.VIEWER,
+    "POST /studies": Need.VIEWER,
+    "GET /studies/{uid}": Need.VIEWER,
+    "GET /images/{instance_id:int}": Need.VIEWER,
+    "GET /reports/{instance_id:int}": Need.VIEWER,
+    "GET /failed": Need.VIEWER,
+    "POST /failed/requeue": Need.OPERATOR,
+    "GET /conflicts": Need.VIEWER,
 }
 
 

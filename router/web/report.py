@@ -1,0 +1,123 @@
+"""A Structured Report of ours as lines of text: its content tree, indented. No pixels; bounded in size and depth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_BYTE_COUNT_MAX = 4 * 2**20
+_LINES_MAX = 2000
+_DEPTH_MAX = 16
+
+
+class UnreadableReport(Exception):
+    """It cannot be shown; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One content item (PS3.3 C.17.3)."""
+
+    depth: int
+    name: str
+    """Its concept."""
+    value: str
+
+
+def read_report(path: Path) -> Sequence[Line]:
+    """Every content item in the order of the document. Raises UnreadableReport."""
+    import pydicom
+
+    try:
+        if path.stat().st_size > _BYTE_COUNT_MAX:
+            raise UnreadableReport("It is too large to be shown here.")
+        data_set = pydicom.dcmread(path)
+        lines = []
+        for line in _lines(data_set, 0):
+            lines.append(line)
+            if len(lines) >= _LINES_MAX:
+                break
+    except UnreadableReport:
+        raise
+    except Exception as error:  # pydicom raises whatever its parts raise
+        raise UnreadableReport(f"It cannot be read ({type(error).__name__}).") from error
+    return lines
+
+
+def _lines(item: Any, depth: int) -> Iterator[Line]:
+    yield Line(depth=depth, name=_meaning(item.get("ConceptNameCodeSequence")), value=_value(item))
+    if depth < _DEPTH_MAX:
+        for child in item.get("ContentSequence") or ():
+            yield from _lines(child, depth + 1)
+
+
+#: Value type -> the attribute that holds the value.
+_PLAIN = {
+    "TEXT": "TextValue",
+    "UIDREF": "UID",
+    "PNAME": "PersonName",
+    "DATETIME": "DateTime",
+    "DATE": "Date",
+    "TIME": "Time",
+}
+
+
+def _value(item: Any) -> str:
+    match str(item.get("ValueType", "")):
+        case "NUM":
+            for measured in item.get("MeasuredValueSequence") or ():
+                unit = _meaning(measured.get("MeasurementUnitsCodeSequence"))
+                return f"{measured.get('NumericValue', '')} {'' if unit == 'no units' else unit}".strip()
+            return "no value"
+        case "CODE":
+            return _meaning(item.get("ConceptCodeSequence"))
+        case "IMAGE" | "COMPOSITE":
+            return " ".join(
+                str(one.get("ReferencedSOPInstanceUID", "")) for one in item.get("ReferencedSOPSequence") or ()
+            )
+        case plain:
+            return str(item.get(_PLAIN[plain], "")) if plain in _PLAIN else ""
+
+
+def _meaning(sequence: Any) -> str:
+    return str(sequence[0].get("CodeMeaning", "")) if sequence else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingLine:
+    """One measurement group (TID 1411) in a line."""
+
+    finding: str
+    site: str
+    certainty: str
+    verdict: str
+    """Present or absent, in the words of the document."""
+    threshold: str
+
+
+def findings_of(lines: Sequence[Line]) -> Sequence[FindingLine]:
+    """The measurement groups of a document."""
+    found: list[FindingLine] = []
+    groups: list[list[Line]] = []
+    for line in lines:
+        if line.name == "Measurement Group":
+            groups.append([line])
+        elif groups and line.depth > groups[-1][0].depth:
+            groups[-1].append(line)
+    for group in groups:
+        values = {line.name: line.value for line in group}
+        finding = values.get("Finding", "")
+        if finding:
+            parameters = [line.value for line in group if line.name == "Algorithm Parameters"]
+            found.append(
+                FindingLine(
+                    finding=finding,
+                    site=values.get("Finding Site", ""),
+                    certainty=values.get("Certainty of Finding", ""),
+                    verdict=values.get(finding, ""),
+                    threshold=next((p.partition("=")[2] for p in parameters if p.startswith("threshold=")), ""),
+                )
+            )
+    return found
