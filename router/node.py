@@ -195,10 +195,11 @@ def build_node(settings: Settings) -> Node:
             ]
             policy = RetryPolicy()
             crew = Crew(analysts[classifier.name], on_demand=classifier.processes == "auto")
-            for analyst, gate in zip(analysts[classifier.name], crew.gates, strict=True):
+            for analyst, *gates in zip(analysts[classifier.name], crew.gates, crew.seconds, strict=True):
                 step = ClassifyStep(ledger=ledger, spool=spool, analyst=analyst, clock=clock, retry=policy)
-                lane = Lane(kind=TaskKind.CLASSIFY, target=classifier.name, step=step, gate=gate)
-                workers.append(Worker(lane=lane, ledger=ledger, clock=clock, policy=policy))
+                for gate in gates:
+                    lane = Lane(kind=TaskKind.CLASSIFY, target=classifier.name, step=step, gate=gate)
+                    workers.append(Worker(lane=lane, ledger=ledger, clock=clock, policy=policy))
             summarise = SummariseStep(ledger=ledger, spool=spool, clock=clock, policy=policy)
             lane = Lane(
                 kind=TaskKind.SUMMARISE, target=classifier.name, step=summarise, gate=OpenGate(_SUMMARISE_BATCH)

@@ -1,6 +1,7 @@
 """The children of one classifier: the first is always there, the others come when all who are there are busy.
 
-So a node with one image now and then has one process of 200 MB, and one with a queue has a process for each core.
+So a node with one image now and then has one process of 200 MB, and one with a queue has a process for each core. Each child has
+two workers: while one spools and settles what the child has answered, the other gives it the next image.
 """
 
 from __future__ import annotations
@@ -31,14 +32,16 @@ def child_count(processes: int | Literal["auto"]) -> int:
 
 
 class Crew:
-    """Gates for the workers of one classifier, one for each of `analysts`."""
+    """Gates for the workers of one classifier: for each of `analysts` one, and one for its second worker."""
 
     def __init__(self, analysts: Sequence[ChildAnalyst], *, on_demand: bool) -> None:
         """`on_demand`: all but the first wait until they are needed."""
         self._changed = threading.Condition()
         self._there = {0} if on_demand else set(range(len(analysts)))
         self.gates = [CrewGate(self, number, analyst) for number, analyst in enumerate(analysts)]
-        self._busy: set[int] = set()
+        self.seconds = [CrewGate(self, number, analyst, second=True) for number, analyst in enumerate(analysts)]
+        self._asked = [0] * len(analysts)
+        """How many wait for an answer of each child."""
         for number, analyst in enumerate(analysts):
             analyst.watched_by(partial(self.note, number))
             analyst.in_reserve = number not in self._there
@@ -46,14 +49,14 @@ class Crew:
     def note(self, number: int, at_work: bool) -> None:
         """A child got an image, or has answered."""
         with self._changed:
-            (self._busy.add if at_work else self._busy.discard)(number)
+            self._asked[number] += 1 if at_work else -1
             self._changed.notify_all()
 
     def needed(self, gate: CrewGate, timeout_s: float) -> bool:
         """True once this one is there, or should come because the others are all busy."""
         with self._changed:
-            self._changed.wait_for(lambda: gate.closed or self._wanted(gate.number), timeout_s)
-            return not gate.closed and self._wanted(gate.number)
+            self._changed.wait_for(lambda: gate.closed or self._wanted(gate), timeout_s)
+            return not gate.closed and self._wanted(gate)
 
     def joined(self, number: int) -> None:
         """Its child is ready."""
@@ -72,9 +75,12 @@ class Crew:
             gate.closed = True
             self._changed.notify_all()
 
-    def _wanted(self, number: int) -> bool:
+    def _wanted(self, gate: CrewGate) -> bool:
+        busy = all(self._asked[number] for number in self._there)
+        if gate.second:  # not while a child is idle that could begin at once; nor a third image for this one
+            return gate.number in self._there and busy and self._asked[gate.number] == 1
         # One at a time: the next in line comes when all before it are at work.
-        return number in self._there or (number == len(self._there) and len(self._busy) >= len(self._there))
+        return gate.number in self._there or (gate.number == len(self._there) and busy)
 
     def is_there(self, number: int) -> bool:
         """True when it has begun to work."""
@@ -84,8 +90,9 @@ class Crew:
 class CrewGate:
     """`work.worker.Gate` of one worker."""
 
-    def __init__(self, crew: Crew, number: int, analyst: ChildAnalyst) -> None:
+    def __init__(self, crew: Crew, number: int, analyst: ChildAnalyst, *, second: bool = False) -> None:
         self.number = number
+        self.second = second
         self.closed = False
         self._crew = crew
         self._analyst = analyst

@@ -37,9 +37,9 @@ def node(tmp_path: Path) -> Iterator[Node]:
     made.stop()
 
 
-def test_each_process_has_a_worker_of_its_own_on_the_one_lane(node: Node) -> None:
+def test_each_process_has_two_workers_of_its_own_on_the_one_lane(node: Node) -> None:
     lanes = [worker.lane for worker in node.workers if worker.lane.kind is TaskKind.CLASSIFY]
-    assert [lane.target for lane in lanes] == ["demo", "demo"]
+    assert [lane.target for lane in lanes] == ["demo"] * 4
     assert len({id(lane.step) for lane in lanes}) == 2
     assert len(node.analysts) == len({id(analyst) for analyst in node.analysts}) == 2
 

@@ -74,6 +74,33 @@ def test_a_number_that_was_said_is_there_from_the_start() -> None:
     assert [gate.enter(timeout_s=0.01) for gate in crew.gates] == [1, 1]
 
 
+def test_the_second_worker_has_the_next_image_ready_and_no_further_one() -> None:
+    crew, children = _crew(1)
+    second = crew.seconds[0]
+    assert second.enter(timeout_s=0.01) == 0, "the first can take it"
+    children[0].note(True)
+    assert second.enter(timeout_s=60) == 1
+    children[0].note(True)
+    assert second.enter(timeout_s=0.01) == 0
+    children[0].note(False)
+    assert second.enter(timeout_s=60) == 1
+
+
+def test_the_second_worker_takes_nothing_that_an_idle_child_could_begin_at_once() -> None:
+    crew, children = _crew(2, on_demand=False)
+    children[0].note(True)
+    assert crew.seconds[0].enter(timeout_s=0.01) == 0
+    children[1].note(True)
+    assert [gate.enter(timeout_s=60) for gate in crew.seconds] == [1, 1]
+
+
+def test_a_child_in_reserve_is_not_started_by_its_second_worker() -> None:
+    crew, children = _crew(2)
+    children[0].note(True)
+    assert crew.seconds[1].enter(timeout_s=0.01) == 0
+    assert children[1].starts == 0
+
+
 def test_what_a_child_computes_together_is_claimed_together() -> None:
     crew, children = _crew(1)
     children[0].batch_max = 16
