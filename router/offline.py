@@ -22,7 +22,7 @@ from router.work.analyst import ChildAnalyst
 
 def explain(settings: Settings, file: Path, *, calling_ae_title: str) -> dict[str, Any]:
     """Which rules match a file and why, and what would be done with it: JSON-able. Raises RouterError."""
-    instance = _instance(settings, file, calling_ae_title=calling_ae_title)
+    instance = instance_in(settings, file, calling_ae_title=calling_ae_title)
     rules = []
     for rule in settings.core_rules():
         name = mismatch(rule, instance)
@@ -72,7 +72,7 @@ def classify_files(settings: Settings | None, files: Sequence[Path], *, classifi
     try:
         for file in files:
             try:
-                instance = _instance(settings or Settings(), file, calling_ae_title="")
+                instance = instance_in(settings or Settings(), file)
                 analysis = analyst.analyse(table.name, instance, file.resolve(), ())
                 rows.append({"file": str(file), **outcome_to_json(analysis.outcome)})
             except (RefusedError, ConfigError) as error:
@@ -93,7 +93,7 @@ def _classifier(settings: Settings | None, name: str | None) -> ClassifierSettin
     return settings.classifiers[name]
 
 
-def _instance(settings: Settings, file: Path, *, calling_ae_title: str) -> SopInstance:
+def instance_in(settings: Settings, file: Path, *, calling_ae_title: str = "") -> SopInstance:
     """The instance in a file as the node would see it on arrival. Raises RefusedError or RouterError."""
     found = next(iter(find([file])))
     if isinstance(found, NotDicom):

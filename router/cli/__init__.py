@@ -10,7 +10,7 @@ import sys
 import click
 
 import router
-from router.cli import images, ledger, node, user, weights
+from router.cli import images, ledger, node, reproduce, user, weights
 from router.cli.console import ERR
 from router.errors import ConfigError, RouterError
 
@@ -50,6 +50,7 @@ for _command in (
     ledger.trace,
     images.explain,
     images.classify,
+    reproduce.reproduce,
     weights.models,
     user.user,
 ):

@@ -243,6 +243,16 @@ class Queries:
             row = connection.execute(select(instance).where(instance.c.instance_id == instance_id)).one_or_none()
             return _instance_status(connection, row) if row is not None else None
 
+    def original_of(self, result_uid: str) -> SopInstance | None:
+        """What a result object was made of; None when the ledger does not know it."""
+        root = select(instance.c.root_id).where(
+            instance.c.sop_instance_uid == result_uid, instance.c.root_id.is_not(None)
+        )
+        with self._engine.connect() as connection:
+            row = connection.execute(select(instance).where(instance.c.instance_id == root.limit(1).scalar_subquery()))
+            found = row.one_or_none()
+            return instance_of(found) if found is not None else None
+
     def made_by(self, classifier: str, *, of: SopInstance, kind: InstanceKind) -> list[SopInstance]:
         """What the classifier of this name has made of an original, newest first."""
         original = select(instance.c.instance_id).where(

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import keyword_for_tag, tag_for_keyword
 
 #: VR -> bytes of its length field.
 _LENGTH_SIZES = dict.fromkeys(
@@ -47,6 +47,11 @@ def tag_of(keyword: str) -> int:
     if tag is None:
         raise KeyError(keyword)
     return int(tag)
+
+
+def keyword_of(tag: int) -> str:
+    """The keyword of a tag in PS3.6, or the tag itself."""
+    return keyword_for_tag(tag) or f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
 def read_file(data: bytes) -> tuple[Level, Level]:
