@@ -14,7 +14,7 @@ FOLLOW_UPS_MAX = 64
 #: A PDU or a data set must arrive at this rate at least, once its first seconds are over.
 BYTES_PER_SECOND_MIN = 16_384
 #: How long a peer may take to close the connection after our last word.
-FAREWELL_S = 2.0
+FAREWELL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,9 @@ from router.dimse.store import PeerIdentity, Services, Tell
 from router.dimse.stream import say_goodbye
 from router.settings import NodeSettings, PeerSettings
 
+#: Kept for a peer until it reads.
+_SENT_BYTE_COUNT = 2**16
+
 
 class AssociationServer:
     """Listens from construction on; `serve` takes connections until `close`. Raises OSError when the port is taken."""
@@ -98,6 +101,8 @@ class AssociationServer:
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            # What we say is short; the kernel would keep megabytes of it for a peer that does not read.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SENT_BYTE_COUNT)
             association = self._welcome(connection, host)
         except ProtocolError as error:
             self._tell("association.rejected", host=host, reason=str(error))

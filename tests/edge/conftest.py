@@ -83,7 +83,9 @@ def start_node(tmp_path: Path, wire: str) -> Iterator[NodeFactory]:
     ) -> Node:
         folder = tmp_path / f"spool{len(nodes)}"
         spool = SmallSpool(folder, disk=disk)
-        node_settings = NodeSettings(**{"host": "127.0.0.1", "port": 0, "drain_timeout_s": 5, "wire": wire, **settings})
+        node_settings = NodeSettings(
+            **{"host": "127.0.0.1", "port": 0, "drain_timeout_s": 60, "wire": wire, **settings}
+        )
         ledger = ledger or MemoryLedger()
         scp = StorageScp(
             settings=node_settings,

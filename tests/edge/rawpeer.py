@@ -95,7 +95,7 @@ def store(
 class RawPeer:
     """One TCP connection; every wait ends at a deadline."""
 
-    def __init__(self, port: int, *, deadline_s: float = 10.0) -> None:
+    def __init__(self, port: int, *, deadline_s: float = 60.0) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=deadline_s)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._deadline_s = deadline_s

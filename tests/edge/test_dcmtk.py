@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pydicom
@@ -44,10 +46,21 @@ def one_of_each_syntax() -> list[Path]:
     return list(chosen.values())
 
 
+@pytest.fixture(scope="module")
+def as_sent(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[Path]], dict[str, Path]]:
+    """`peers.as_sent`, which takes seconds, once for both wires."""
+
+    @cache
+    def made(paths: tuple[Path, ...]) -> dict[str, Path]:
+        return peers.as_sent(paths, folder=tmp_path_factory.mktemp("reference"))
+
+    return lambda paths: made(tuple(paths))
+
+
 @pytest.mark.peer("dcmtk")
-def test_what_dcmsend_sends_arrives_byte_identical_in_every_syntax(node, tmp_path: Path) -> None:
+def test_what_dcmsend_sends_arrives_byte_identical_in_every_syntax(node, as_sent) -> None:
     paths = one_of_each_syntax()
-    sent = peers.as_sent(paths, folder=tmp_path / "reference")
+    sent = as_sent(paths)
     assert len(sent) > 8
     for path in paths:
         peers.dcmsend(node.port, path)
@@ -62,9 +75,9 @@ def test_what_dcmsend_sends_arrives_byte_identical_in_every_syntax(node, tmp_pat
 
 
 @pytest.mark.peer("dcmtk")
-def test_every_real_radiograph_arrives_byte_identical(node, shared_data, tmp_path: Path) -> None:
+def test_every_real_radiograph_arrives_byte_identical(node, shared_data, as_sent) -> None:
     paths = [path for path in samples.shared_dicom() if path in samples.storable()]
-    sent = peers.as_sent(paths, folder=tmp_path / "reference")
+    sent = as_sent(paths)
     done = peers.dcmsend(node.port, *paths)
     assert done.returncode == 0, done.stdout[-2000:]
     received = {instance.sop_instance_uid: instance for instance in node.ledger.accepted}

@@ -100,6 +100,38 @@ def test_as_many_associations_as_there_may_be_all_idle_keep_nobody_out(start_nod
         peer.socket.close()
 
 
+@pytest.fixture
+def everybody_is_spared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine: nobody has been idle for too long."""
+    monkeypatch.setattr(slots, "SPARED_IDLE_S", 3600.0)
+
+
+def test_associations_over_the_limit_are_rejected_for_now_and_taken_when_one_has_ended(
+    start_node, everybody_is_spared
+) -> None:
+    node = start_node(associations_max=2)
+    first, second = node.peer(), node.peer()
+    first.associated()
+    second.associated()
+    with node.peer() as third:
+        third.send(associate())
+        assert third.ending() == "reject 2 3 2"
+    first.send(pdu(5, bytes(4)))
+    assert first.pdu()[0] == RELEASE_RP
+    first.socket.close()
+    wait_until(lambda: node.events("association.ended"))
+    honest(node)
+    second.socket.close()
+
+
+def test_one_peer_may_not_have_all_associations(start_node, everybody_is_spared) -> None:
+    node = start_node(associations_max=10, associations_per_peer_max=1)
+    with node.peer() as first, node.peer() as second:
+        first.associated()
+        second.send(associate())
+        assert second.ending() == "reject 2 3 2"
+
+
 # ---- what is agreed besides contexts
 
 
