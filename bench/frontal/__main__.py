@@ -19,8 +19,8 @@ from scipy.optimize import minimize
 from scipy.stats import beta
 
 from bench.frontal.pictures import Picture, chests, drawings, others, phantoms, projected, spoilt, varied
-from router.classify.gate import GateSettings
 from router.classify.frontal import NUMBERS, Likeness, Standard, standard
+from router.classify.gate import GateSettings
 
 SEED = 20261122
 #: How much each kind of picture counts in training; sources of one kind count alike.

@@ -66,7 +66,7 @@ def _patient(name: str) -> str:
         if name.startswith(starts):
             return patient
     nih = re.match(r"(?:nih_)?(\d{8})_", name)
-    return f"NIH {int(nih[1])}" if nih else name.split(".")[0]
+    return f"NIH {int(nih[1])}" if nih else name.split(".", maxsplit=1)[0]
 
 
 def others(folders: Iterable[Path] = ()) -> list[Picture]:
@@ -108,7 +108,7 @@ def _family(name: str) -> str:
             return family
     starts = ("RG2", "RG3", "MR_small", "emri_small", "693", "MR2", "rtdose", "liver", "color-p", "gdcm-US", "image", "ctbrain",
               "motorcycle", "chessboard")  # fmt: skip
-    return next((start for start in starts if name.startswith(start)), name.split(".")[0])
+    return next((start for start in starts if name.startswith(start)), name.split(".", maxsplit=1)[0])
 
 
 def projected(folder: Path) -> Iterator[Picture]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels import get_decoder
 from pydicom.uid import (
     HTJ2K,
@@ -31,6 +32,7 @@ from pydicom.uid import (
 
 from router.classify import header
 from router.classify.reasons import refusal
+from router.classify.scan import mended
 from router.errors import UnreadablePixels
 
 #: The largest radiographs have some 20 million pixels; beyond this it is a bomb or no radiograph.
@@ -53,6 +55,11 @@ PLUGINS: dict[str, tuple[str, ...]] = {
     # Not pydicom's own as a second: it unpacks all of a segment that is longer than the image (16 MB became 1.1 GB).
     RLELossless: ("pylibjpeg",),
 }
+
+#: The lossy JPEG processes; both are sequential.
+LOSSY_JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit)
+_PIXEL_KEYWORDS = ("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit",
+                   "PixelRepresentation", "PlanarConfiguration")  # fmt: skip
 
 _NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
 
@@ -137,14 +144,37 @@ def _native(ds: Dataset, syntax: UID, shape: FrameShape) -> NDArray[np.integer[A
 def _encapsulated(ds: Dataset, syntax: UID) -> NDArray[np.integer[Any]]:
     plugins = PLUGINS.get(syntax)
     if plugins is None:
-        raise UnreadablePixels(f"no decoder for transfer syntax {syntax}")
+        raise UnreadablePixels(f"no decoder for transfer syntax {syntax} ({syntax.name})")
     problems = []
     for plugin in plugins:
         try:
             return _attempt(ds, syntax, plugin)
         except UnreadablePixels as error:
             problems.append(str(error))
-    raise UnreadablePixels(f"transfer syntax {syntax}: " + "; ".join(problems))
+    if syntax in LOSSY_JPEG and (repaired := _repaired(ds)) is not None:
+        return _attempt(repaired, syntax, plugins[0])
+    raise UnreadablePixels(f"transfer syntax {syntax} ({syntax.name}): " + "; ".join(problems))
+
+
+def _repaired(ds: Dataset) -> Dataset | None:
+    """The pixels alone, their JPEG scan header put right; None when nothing is wrong with it."""
+    try:
+        frame = next(generate_frames(ds.PixelData, number_of_frames=1))
+        repaired = mended(frame)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever a parser says of hostile bytes: the decoders' own words are told
+        return None
+    if repaired == frame:
+        return None
+    pixels = Dataset()
+    pixels.file_meta = ds.file_meta
+    for keyword in _PIXEL_KEYWORDS:
+        if keyword in ds:
+            pixels[keyword] = ds[keyword]
+    pixels.PixelData = encapsulate([repaired])
+    pixels["PixelData"].is_undefined_length = True
+    return pixels
 
 
 def _attempt(ds: Dataset, syntax: UID, plugin: str | None, **options: Any) -> NDArray[np.integer[Any]]:

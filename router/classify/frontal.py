@@ -225,5 +225,6 @@ def _alike(one: FloatArray, other: FloatArray) -> float:
 
 def _unit(values: FloatArray) -> FloatArray:
     """As a vector without its mean, of length 1; all zeros where everything is equal."""
-    centred = values.ravel() - values.mean()
-    return centred / max(float(np.linalg.norm(centred)), 1e-6)
+    centred: FloatArray = values.ravel() - values.mean()
+    centred /= max(float(np.linalg.norm(centred)), 1e-6)
+    return centred

@@ -15,19 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import generate_frames
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels import convert_color_space, get_decoder
-from pydicom.uid import JPEG2000, UID, JPEGBaseline8Bit, JPEGExtended12Bit, RLELossless
+from pydicom.uid import JPEG2000, UID, JPEGExtended12Bit, RLELossless
 
 from router.classify import header
-from router.classify.decode import PLUGINS
+from router.classify.decode import LOSSY_JPEG, PLUGINS
+from router.classify.scan import mended
 from router.errors import NotForThisClassifier, UnreadablePixels
 
 #: PS3.5 7.1.1: the length of a native value is even and has 32 bits; the largest number means «undefined».
 PIXEL_BYTE_COUNT_MAX = 2**32 - 2
 _UNDEFINED = 0xFFFFFFFF
 _PIXEL_DATA = 0x7FE00010
-_LOSSY_JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit)
 #: PS3.3 C.7.6.3.1.2: what native pixel data may say.
 _NATIVE_PHOTOMETRIC = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL")
 #: The last marker of a JPEG, JPEG-LS or JPEG 2000 codestream.
@@ -89,8 +89,10 @@ def _frames(ds: Dataset, syntax: UID) -> Iterator[tuple[NDArray[Any], str]]:
     shape = (rows, columns) if samples == 1 else (rows, columns, samples)
     kind = "i" if _integer(ds, "PixelRepresentation", absent=0) else "u"
     wanted = np.dtype(f"<{kind}{allocated // 8}")
-    if syntax in _LOSSY_JPEG and allocated != 8 and samples == 3:
+    if syntax in LOSSY_JPEG and allocated != 8 and samples == 3:
         raise UnreadablePixels("there is no decoder here for lossy JPEG in colours of more than 8 bits")
+    if syntax in LOSSY_JPEG:
+        _mend(ds, frame_count)
     with_adobe_marker = _check_codestreams(ds, syntax, frame_count, samples)
     done = 0
     for frame, photometric in _decoded(ds, syntax, stored):
@@ -100,7 +102,7 @@ def _frames(ds: Dataset, syntax: UID) -> Iterator[tuple[NDArray[Any], str]]:
         values, meaning = frame, photometric
         if meaning == "YBR_FULL_422":
             meaning = "YBR_FULL"  # every decoder gives each pixel its own chroma
-        if samples == 3 and syntax in _LOSSY_JPEG:
+        if samples == 3 and syntax in LOSSY_JPEG:
             # With Adobe's marker libjpeg has converted by itself, to what that marker says.
             if meaning == "YBR_FULL" and not with_adobe_marker:
                 values = convert_color_space(frame, "YBR_FULL", "RGB")
@@ -110,6 +112,20 @@ def _frames(ds: Dataset, syntax: UID) -> Iterator[tuple[NDArray[Any], str]]:
         yield values.astype(wanted, copy=False), meaning
     if done != frame_count:
         raise UnreadablePixels(f"it holds {done} of the {frame_count} frames that its header states")
+
+
+def _mend(ds: Dataset, frame_count: int) -> None:
+    """Puts wrong scan headers right, where decoders would stumble over them; pixels stay what they are."""
+    try:
+        frames = list(generate_frames(ds.PixelData, number_of_frames=frame_count))
+        repaired = [mended(frame) for frame in frames]
+    except (UnreadablePixels, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a parser says of hostile bytes
+        raise UnreadablePixels(f"its compressed pixel data is damaged ({type(error).__name__})") from None
+    if repaired != frames:
+        ds.PixelData = encapsulate(repaired)
+        ds["PixelData"].is_undefined_length = True
 
 
 def _check_codestreams(ds: Dataset, syntax: UID, frame_count: int, samples: int) -> bool:
@@ -125,7 +141,7 @@ def _check_codestreams(ds: Dataset, syntax: UID, frame_count: int, samples: int)
             first = first or frame
             if not frame.rstrip(b"\0\xff").endswith(_END_OF_IMAGE):  # some pad with 0xFF
                 raise UnreadablePixels("its compressed pixel data is cut off")
-        if syntax not in _LOSSY_JPEG or samples == 1:
+        if syntax not in LOSSY_JPEG or samples == 1:
             return False
         with Image.open(BytesIO(first), formats=("JPEG",)) as image:
             return "adobe_transform" in image.info

@@ -35,6 +35,7 @@ def to_input(ds: Dataset, side: int, values: NDArray[np.integer[Any]] | None = N
     if tables:
         values, black, white = looked_up(values, tables[0], byte_order(ds), "Modality")
     else:
+        values = _padding_blackened(values, ds, shape)
         black, white = _ends(values, ds, shape)
     if shape.inverted:
         black, white = white, black
@@ -56,14 +57,41 @@ def _ends(values: NDArray[np.integer[Any]], ds: Dataset, shape: FrameShape) -> t
     """
     slope, intercept = rescale(ds)
     least, most = int(values.min()), int(values.max())
+    low, high = _range(shape)
     half = 2 ** (shape.bits_stored - 1)
-    low, high = (-half, half - 1) if shape.signed else (0, 2 * half - 1)
     if least < low or most > high:
         raise refusal("value_range")
     shift = intercept / slope
     if shape.signed and 0 < shift <= half and -shift <= least and most <= shift - 1:
         low, high = -shift, shift - 1
     return (low, high) if slope > 0 else (high, low)
+
+
+def _range(shape: FrameShape) -> tuple[int, int]:
+    """The least and the greatest value that Bits Stored can hold."""
+    half = 2 ** (shape.bits_stored - 1)
+    return (-half, half - 1) if shape.signed else (0, 2 * half - 1)
+
+
+def _padding_blackened(values: NDArray[np.integer[Any]], ds: Dataset, shape: FrameShape) -> NDArray[np.integer[Any]]:
+    """Padding that Bits Stored cannot hold, made black; otherwise it would leave black and white unknown.
+
+    Padding inside the range stays what it is, as upstream leaves it: most of it is black already.
+    Source: PS3.3 C.7.5.1.1.2 (Pixel Padding Value, Pixel Padding Range Limit, both inclusive, in either order).
+    """
+    if header.value(ds, "PixelPaddingValue") is None:
+        return values
+    low, high = _range(shape)
+    outside = (values < low) | (values > high)
+    if not outside.any():
+        return values
+    first = header.integer(ds, "PixelPaddingValue")
+    last = header.integer(ds, "PixelPaddingRangeLimit", absent=first)
+    padding = (values >= min(first, last)) & (values <= max(first, last))
+    if (outside & ~padding).any():
+        return values
+    black = high if shape.inverted == (rescale(ds)[0] > 0) else low
+    return np.where(outside, values.dtype.type(black), values)
 
 
 def rescale(ds: Dataset) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
@@ -45,8 +46,19 @@ def test_input_is_the_published_one(shared_data: Path, name: str) -> None:
     assert np.abs(ours - published).max() < 1e-3 * RANGE / 2  # measured: 6e-4 of one of 2048 steps
 
 
+@pytest.mark.parametrize("name", ["00000001_000.png", "00027426_000.png"])
+def test_input_of_a_picture_file_is_the_published_one(shared_data: Path, made, name: str) -> None:
+    published = np.load(shared_data / "published_preproc_reference.npz")[name]
+    values = np.asarray(Image.open(shared_data / "png/nih_xrv512" / name))
+    ours = to_input(made(values[..., 0] if values.ndim == 3 else values), 224)
+    assert np.abs(ours - published).max() < 1e-3 * RANGE / 2
+
+
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
-@pytest.mark.parametrize(("rows", "columns", "bits"), [(96, 130, 12), (301, 300, 8), (64, 640, 16), (448, 224, 10)])
+@pytest.mark.parametrize(
+    ("rows", "columns", "bits"),
+    [(96, 130, 12), (301, 300, 8), (64, 640, 16), (448, 224, 10), (99, 101, 13), (128, 127, 15), (97, 97, 9)],
+)
 def test_input_is_what_upstreams_own_chain_makes(
     made, tmp_path: Path, rows: int, columns: int, bits: int, photometric: str
 ) -> None:
@@ -122,6 +134,66 @@ def test_a_modality_lut_is_applied(made, tmp_path: Path, vr: str) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-2)
 
 
+def test_a_modality_lut_of_signed_values_starts_below_zero_and_goes_on_beyond_its_ends(made) -> None:
+    values = (_ramp(8).astype(np.int16) - 128) * 2  # -256..254, of which the table has -128..127
+    item = Dataset()
+    item.add_new(0x00283002, "US", [256, 65536 - 128, 16])  # the sign is the pixels', whatever the VR
+    item.add_new(0x00283006, "US", (np.arange(256) * 257).tolist())
+    ds = made(values, ModalityLUTSequence=[item])
+    expected = to_input(made((np.clip(values.astype(np.int32) + 128, 0, 255) * 257).astype(np.uint16)), 224)
+    np.testing.assert_allclose(to_input(ds, 224), expected, atol=1e-2)
+
+
+def test_windows_voi_tables_and_presentation_shapes_change_nothing(made) -> None:
+    values = _ramp()
+    expected = to_input(made(values, bits_stored=12), 224)
+    table = Dataset()
+    table.add_new(0x00283002, "US", [16, 0, 12])
+    table.add_new(0x00283006, "US", list(range(0, 4096, 256)))
+    windowed = made(
+        values,
+        bits_stored=12,
+        WindowCenter=["2048", "100", "-7"],
+        WindowWidth=["4096", "50", "1"],
+        WindowCenterWidthExplanation=["NORMAL", "HARDER", "SOFTER"],
+        VOILUTFunction="SIGMOID",
+        VOILUTSequence=[table],
+        PresentationLUTShape="INVERSE",
+    )
+    np.testing.assert_array_equal(to_input(windowed, 224), expected)
+
+
+@pytest.mark.parametrize(
+    ("photometric", "padding", "limit", "black"),
+    [("MONOCHROME2", 63536, None, 0), ("MONOCHROME1", 65535, None, 4095), ("MONOCHROME2", 65535, 63000, 0)],
+)
+def test_padding_beyond_bits_stored_is_black(
+    made, photometric: str, padding: int, limit: int | None, black: int
+) -> None:
+    values = _ramp(rows=130)
+    values[:20], values[-20:] = black, black
+    expected = to_input(made(values, bits_stored=12, PhotometricInterpretation=photometric), 224)
+    values[:20], values[-20:] = padding, limit or padding
+    ds = made(values, bits_stored=12, PhotometricInterpretation=photometric, PixelPaddingValue=padding)
+    if limit:
+        ds.PixelPaddingRangeLimit = limit
+    np.testing.assert_array_equal(to_input(ds, 224), expected)
+
+
+def test_padding_within_bits_stored_stays_as_upstream_leaves_it(made) -> None:
+    values = _ramp()
+    expected = to_input(made(values, bits_stored=12), 224)
+    np.testing.assert_array_equal(to_input(made(values, bits_stored=12, PixelPaddingValue=4000), 224), expected)
+
+
+def test_values_beyond_bits_stored_that_are_no_padding_are_refused(made) -> None:
+    values = _ramp()
+    values[0, 0], values[0, 1] = 65535, 5000
+    with pytest.raises(NotForThisClassifier) as caught:
+        to_input(made(values, bits_stored=12, PixelPaddingValue=65535), 224)
+    assert caught.value.code == "value_range"
+
+
 def test_a_broken_modality_lut_is_refused(made) -> None:
     ds = made(_ramp(8), bits_stored=8)
     ds.ModalityLUTSequence = [Dataset()]
@@ -130,9 +202,11 @@ def test_a_broken_modality_lut_is_refused(made) -> None:
     assert caught.value.code == "header"
 
 
+@pytest.mark.parametrize(("bits", "rows", "columns"), [(12, 96, 130), (8, 97, 131), (16, 65, 67)])
 @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
-def test_lossless_compression_changes_nothing(made, syntax: str) -> None:
-    ds = made(_ramp(), bits_stored=12)
+def test_lossless_compression_changes_nothing(made, syntax: str, bits: int, rows: int, columns: int) -> None:
+    values = _ramp(bits, rows, columns)
+    ds = made(values.astype(np.uint8) if bits == 8 else values, bits_stored=bits)
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
     expected = to_input(ds, 224)
     ds.set_original_encoding(False, True)
@@ -169,6 +243,8 @@ def test_only_the_central_square_is_seen(made) -> None:
         ({"NumberOfFrames": 2}, "frames"),
         ({"SamplesPerPixel": 3}, "colour"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "photometric"),
+        ({"PhotometricInterpretation": "YBR_FULL"}, "photometric"),
+        ({"SamplesPerPixel": 3, "PhotometricInterpretation": "YBR_FULL_422", "PlanarConfiguration": 1}, "colour"),
         ({"PhotometricInterpretation": None}, "photometric"),
         ({"Rows": None}, "header"),
         ({"BitsStored": 17}, "header"),
