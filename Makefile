@@ -35,8 +35,9 @@ crash: $(VENV)/.installed-test ## kill the router at work 200 times, cut its pow
 	@scripts/install-peers.sh
 	@$(PY) -m tests.crash $(CRASH)
 
-bench: $(VENV)/.installed-test ## timings side by side with storescp and Orthanc; not part of the tests
-	@$(PY) -m bench
+bench: $(VENV)/.installed-test ## timings side by side with other programs; GROUPS="receive send", BENCH="--quick" or "--publish"
+	@scripts/install-peers.sh
+	@$(PY) -m bench $(GROUPS) $(BENCH)
 
 format: $(VENV)/.installed-test ## lay out the code and mend what ruff can mend
 	@$(PY) -m ruff check --fix .

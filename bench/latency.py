@@ -1,71 +1,95 @@
-"""From C-STORE response to the destination: how long an original and its SR take, one image at a time, to a real Orthanc.
+"""From C-STORE response to the destination: one image at a time, on a node with nothing else to do.
 
-    python -m bench.latency [COUNT]
-
-Nothing is asserted: machines differ. The figures go to docs/performance.md with the command and the machine.
+The time is that of the ledger: when the destination's answer had come and was being written down.
 """
 
 from __future__ import annotations
 
-import os
-import statistics
-import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from statistics import median
 
-from router.classify.phantom import phantom_dicom
+from bench import turns
+from bench.effort import Effort
+from bench.receiver import Sink
+from bench.row import Row
+from bench.workload import CHEST, CT, Size, instances
 from router.core.lifecycle import TaskState
 from router.deliver.association import Address
 from router.deliver.send import send
 from router.deliver.sources import Source, find
 from router.ledger.queries import InstanceStatus
-from tests.peers import HOST, Orthanc, wait_until
-from tests.whole.router_process import RouterProcess, destination
+from tests.peers import HOST, Orthanc, Peer, wait_until
+from tests.whole.router_process import CHEST_RULE, EVERYTHING_RULE, RouterProcess, destination
+
+GROUP = "latency"
+MILLISECONDS = "ms"
+ORTHANC = "router, to Orthanc with our orthanc.json"
+SINK = "router, to a receiver that discards"
+CLASSIFYING = "router with the demonstration classifier, to Orthanc"
+_REPORT = ", its SR"
+#: Between two images: the node and the destination have come to rest, and their association stays open.
+_PAUSE_S = 1.0
 
 
-def delivered_at(status: InstanceStatus) -> datetime:
-    """When the destination answered."""
-    return max(t.settled_at for t in status.deliveries if t.state is TaskState.DONE and t.settled_at is not None)
+def what(size: Size) -> str:
+    """How a row of this group is called."""
+    return f"{size.name}, from C-STORE response to the destination's answer"
 
 
-def main(count: int) -> None:
-    """Sends `count` images a second apart and prints medians."""
-    originals, reports, visible = [], [], []
-    with tempfile.TemporaryDirectory() as name, Orthanc(folder=Path(name) / "orthanc") as orthanc:
-        folder = Path(name)
-        node = RouterProcess(folder / "node", destination("pacs", orthanc.ae_title, orthanc.port))
+def measured(effort: Effort, folder: Path) -> Iterator[Row]:
+    """Slices and radiographs; to Orthanc, and to a receiver that costs nothing: the second is what we add ourselves."""
+    since = time.monotonic()
+    count = effort.count(20, 3)
+    peers: dict[str, Callable[[Path], Peer]] = {
+        ORTHANC: lambda place: Orthanc(folder=place),
+        SINK: lambda place: Sink(folder=place),
+    }
+    for size in (CHEST, CT):
+        contenders = {name: partial(_turn, folder, size, count, peer, False) for name, peer in peers.items()}
+        if size is CHEST:
+            contenders[CLASSIFYING] = partial(_turn, folder, size, count, peers[ORTHANC], True)
+        yield from turns.rows(effort, group=GROUP, what=what(size), since=since, contenders=contenders)
+
+
+def _turn(folder: Path, size: Size, count: int, peer: Callable[[Path], Peer], classify: bool) -> turns.Figures:
+    with tempfile.TemporaryDirectory(dir=folder) as name, peer(Path(name) / "peer") as there:
+        node = RouterProcess(
+            Path(name) / "node",
+            destination("pacs", there.ae_title, there.port),
+            rules=(CHEST_RULE, EVERYTHING_RULE) if classify else (EVERYTHING_RULE,),
+            classifier='type = "demo"' if classify else "",
+        )
         with node:
-            wait_until(lambda: node.events("classify.child_started"), 120)
+            if classify:
+                wait_until(lambda: node.events("classify.child_started"), 120)
             address = Address(ae_title=node.ae_title, host=HOST, port=node.port, calling_ae_title="BENCH")
-            for seed in range(count):
-                path = folder / f"{seed}.dcm"
-                phantom_dicom(seed, rows=2000, columns=1800).save_as(path, enforce_file_format=True)  # 7.2 MB
-                sources = [item for item in find([path]) if isinstance(item, Source)]
-                time.sleep(1)
-                [sent] = list(send(address, sources))
-                responded_at = sent.responded_at
-                assert sent.status == "sent", sent.note
-                assert responded_at is not None
-                started = time.monotonic()
-                uid = sent.source.sop_instance_uid
-                while orthanc.lookup(uid) is None:
-                    time.sleep(0.002)
-                visible.append(time.monotonic() - started)
-                node.settle()
-                [status] = node.statuses([uid])
-                assert status is not None
-                originals.append((delivered_at(status) - responded_at).total_seconds())
-                reports.append((delivered_at(status.results[0]) - responded_at).total_seconds())
-    print(f"{count} chest images of 7.2 MB, one at a time; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    for what, values in (
-        ("original: Orthanc's response", originals),
-        ("original: found by Orthanc's REST API", visible),
-        ("SR (demo classifier): Orthanc's response", reports),
-    ):
-        print(f"{what:42} median {statistics.median(values) * 1000:6.0f} ms   max {max(values) * 1000:6.0f} ms")
+            found = [_one(node, address, path) for path in instances(size, count + 1, Path(name) / "files")][1:]
+    values = [original for original, _ in found]
+    reports = [report for _, report in found if report is not None]
+    figures = {MILLISECONDS: median(values), f"{MILLISECONDS}, longest": max(values)}
+    if reports:
+        figures[MILLISECONDS + _REPORT] = median(reports)
+    return figures
 
 
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)
+def _one(node: RouterProcess, address: Address, path: Path) -> tuple[float, float | None]:
+    """Milliseconds until the original, and its SR if it has one, was delivered."""
+    time.sleep(_PAUSE_S)
+    [sent] = send(address, [one for one in find([path]) if isinstance(one, Source)])
+    assert sent.status == "sent", sent.note
+    assert sent.responded_at is not None
+    node.settle()
+    [status] = node.statuses([sent.source.sop_instance_uid])
+    assert status is not None
+    original = _milliseconds(sent.responded_at, status)
+    return original, _milliseconds(sent.responded_at, status.results[0]) if status.results else None
+
+
+def _milliseconds(since: datetime, status: InstanceStatus) -> float:
+    settled = [t.settled_at for t in status.deliveries if t.state is TaskState.DONE and t.settled_at is not None]
+    return (max(settled) - since).total_seconds() * 1000

@@ -16,8 +16,8 @@ _P_DATA_TF = 0x04
 _COMMAND, _LAST = 0x01, 0x02
 #: Of a P-DATA-TF PDU, before the fragment's own bytes; a peer's maximum length counts it (PS3.8 D.1.1).
 PDV_HEAD_BYTE_COUNT = 6
-#: What is read and sent at once, roughly.
-_CHUNK_BYTE_COUNT = 2**20
+#: What is read and sent at once, roughly: little enough to stay in a processor's cache meanwhile.
+_CHUNK_BYTE_COUNT = 2**18
 #: Fragments handed on at once: two buffers each, and Linux takes 1024 in a call.
 _FRAGMENTS_MAX = 512
 #: A shorter file costs less to read than to map.
@@ -43,15 +43,11 @@ def data_set_parts(context_id: int, data_set: Stream, *, room: int) -> Iterator[
 
     A file is sent from the pages where the system has it anyway. Raises OSError of the file, and what its stream raises.
     """
-    if isinstance(data_set, io.BytesIO):
-        view = data_set.getbuffer()[data_set.tell() :]
-        yield from _of_view(view, context_id, 0, room, last=True)
-        return
-    mapped = _mapped(data_set)
-    if mapped is None:
+    whole = _whole(data_set)
+    if whole is None:
         yield from _of_stream(data_set, context_id, room)
-        return
-    yield from _of_view(mapped, context_id, 0, room, last=True)
+    else:
+        yield from _of_view(whole, context_id, 0, room, last=True)
 
 
 def _of_stream(stream: Stream, context_id: int, room: int) -> Iterator[list[Part]]:
@@ -89,19 +85,22 @@ def _head(context_id: int, flags: int, count: int) -> bytes:
     return _HEAD.pack(_P_DATA_TF, count + PDV_HEAD_BYTE_COUNT, count + 2, context_id, flags)
 
 
-def _mapped(stream: Stream) -> memoryview | None:
-    """What is left of a file, as memory; None for what is no file, a short one, or a file system that cannot do it.
+def _whole(stream: Stream) -> memoryview | None:
+    """What is left of a stream, as memory; None where that would have to be read piece by piece.
 
-    Only the kernel looks at these pages, while it sends: one that cannot be read is an error there, not a signal.
+    A long file is mapped. Only the kernel looks at its pages, while it sends: one that cannot be read is an error there, not
+    a signal.
     """
+    if isinstance(stream, io.BytesIO):
+        return stream.getbuffer()[stream.tell() :]
     if not isinstance(stream, io.BufferedReader | io.FileIO):
         return None
     start, byte_count = stream.tell(), os.fstat(stream.fileno()).st_size
     if byte_count - start < _MAPPED_BYTE_COUNT_MIN:
-        return None
+        return memoryview(stream.read())
     try:
         return memoryview(mmap.mmap(stream.fileno(), byte_count, access=mmap.ACCESS_READ))[start:]
-    except OSError:
+    except OSError:  # a file system that cannot do it
         return None
 
 

@@ -75,10 +75,10 @@ def plan(*, classify: tuple[str, ...] = (), deliver: tuple[str, ...] = ("pacs",)
 
 
 @contextmanager
-def postgres() -> Iterator[str]:
+def postgres(*, durable: bool = False) -> Iterator[str]:
     """The URL of a PostgreSQL server's maintenance database, with a place for the database name: PGURL, or one of our own.
 
-    As root the server runs as user postgres, because it refuses root. Raises ProgramMissing.
+    `durable`: ours syncs what it commits, as in production. As root the server runs as user postgres, because it refuses root. Raises ProgramMissing.
     """
     if url := os.environ.get("PGURL"):
         yield url
@@ -92,8 +92,9 @@ def postgres() -> Iterator[str]:
         data = folder / "data"
         command = [str(initdb), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
         subprocess.run(command, check=True, capture_output=True, cwd="/", user=user)
-        # fsync off: what is tested here is the ledger; that PostgreSQL keeps what it commits, its own tests show.
-        options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
+        # In tests fsync is off: what is tested is the ledger; that PostgreSQL keeps what it commits, its own tests show.
+        synced = "on" if durable else "off"
+        options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}", "-c", f"fsync={synced}"]
         process = subprocess.Popen(
             [str(server), "-D", str(data), *options],
             cwd="/",
