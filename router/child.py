@@ -65,12 +65,16 @@ def main(arguments: list[str]) -> int:
                 requests.append(decode_request(connection.recv_bytes()))
         except EOFError:
             return 0
-        analyses = _analyses(classifiers[requests[0].classifier], builders, requests)
-        for _ in requests:
-            with _quiet():
-                analysis = next(analyses)
-            for frame in encode_reply(analysis):
-                connection.send_bytes(frame)
+        _answer(connection, _analyses(classifiers[requests[0].classifier], builders, requests), len(requests))
+
+
+def _answer(connection: Connection[bytes, bytes], analyses: Iterator[Analysis], count: int) -> None:
+    """Sends so many answers. A function of its own: nothing of an image stays when it is left."""
+    for _ in range(count):
+        with _quiet():
+            analysis = next(analyses)
+        for frame in encode_reply(analysis):
+            connection.send_bytes(frame)
 
 
 def _classifier(spec: Mapping[str, Any]) -> Any:
@@ -148,7 +152,7 @@ def _looked(classifier: Any, dataset: Any) -> Look | Prediction | Exception:
             classifier.look(dataset) if hasattr(classifier, "look") else classifier.predict_dataset(dataset)
         )
     except (NotForThisClassifier, UnreadablePixels, MemoryError) as error:
-        return error
+        return error.with_traceback(None)  # which holds the image
     return found
 
 

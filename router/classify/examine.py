@@ -76,7 +76,7 @@ class Examiner:
             picture = to_input(ds, self.side, values)
             return _Prepared(values, picture, gate_picture(picture, self.gate))
         except (NotForThisClassifier, UnreadablePixels, MemoryError) as error:
-            return error
+            return error.with_traceback(None)  # which holds the pixels of an image that was too large already
 
     def _look(self, ds: Dataset, prepared: _Prepared, logits: Float32Array, maps: Float32Array) -> Look:
         findings, not_trained = findings_of(logits.tolist(), self.points)
