@@ -29,6 +29,7 @@ from tests.whole.router_process import CHEST_RULE, EVERYTHING_RULE, RouterProces
 GROUP = "latency"
 MILLISECONDS = "ms"
 ORTHANC = "router, to Orthanc with our orthanc.json"
+ORTHANC_ANEW = "router, to Orthanc, a new association for each"
 SINK = "router, to a receiver that discards"
 CLASSIFYING = "router with the demonstration classifier, to Orthanc"
 _REPORT = ", its SR"
@@ -45,22 +46,32 @@ def measured(effort: Effort, folder: Path) -> Iterator[Row]:
     """Slices and radiographs; to Orthanc, and to a receiver that costs nothing: the second is what we add ourselves."""
     since = time.monotonic()
     count = effort.count(20, 3)
-    peers: dict[str, Callable[[Path], Peer]] = {
-        ORTHANC: lambda place: Orthanc(folder=place),
-        SINK: lambda place: Sink(folder=place),
-    }
     for size in (CHEST, CT):
-        contenders = {name: partial(_turn, folder, size, count, peer, False) for name, peer in peers.items()}
+        to_orthanc = partial(_turn, folder, size, count, lambda place: Orthanc(folder=place))
+        contenders = {
+            ORTHANC: to_orthanc,
+            ORTHANC_ANEW: partial(to_orthanc, keep_open_s=0),
+            SINK: partial(_turn, folder, size, count, lambda place: Sink(folder=place)),
+        }
         if size is CHEST:
-            contenders[CLASSIFYING] = partial(_turn, folder, size, count, peers[ORTHANC], True)
+            contenders[CLASSIFYING] = partial(to_orthanc, classify=True)
         yield from turns.rows(effort, group=GROUP, what=what(size), since=since, contenders=contenders)
 
 
-def _turn(folder: Path, size: Size, count: int, peer: Callable[[Path], Peer], classify: bool) -> turns.Figures:
+def _turn(
+    folder: Path,
+    size: Size,
+    count: int,
+    peer: Callable[[Path], Peer],
+    *,
+    classify: bool = False,
+    keep_open_s: float | None = None,
+) -> turns.Figures:
+    more = {} if keep_open_s is None else {"keep_open_s": keep_open_s}
     with tempfile.TemporaryDirectory(dir=folder) as name, peer(Path(name) / "peer") as there:
         node = RouterProcess(
             Path(name) / "node",
-            destination("pacs", there.ae_title, there.port),
+            destination("pacs", there.ae_title, there.port, **more),
             rules=(CHEST_RULE, EVERYTHING_RULE) if classify else (EVERYTHING_RULE,),
             classifier='type = "demo"' if classify else "",
         )
