@@ -8,7 +8,7 @@ TEST_PROCESSES ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check interop crash bench format clean
+.PHONY: help demo test check interop crash bench validate format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ crash: $(VENV)/.installed-test ## kill the router at work 200 times, cut its pow
 bench: $(VENV)/.installed-test ## timings side by side with other programs; GROUPS="receive send", BENCH="--quick" or "--publish"
 	@scripts/install-peers.sh
 	@$(PY) -m bench $(GROUPS) $(BENCH)
+
+validate: $(VENV)/.installed-test ## our reports of all sample files before four validators; VALIDATE="--pixelmed --publish"
+	@scripts/install-peers.sh
+	@$(PY) -m bench.validators $(VALIDATE)
 
 format: $(VENV)/.installed-test ## lay out the code and mend what ruff can mend
 	@$(PY) -m ruff check --fix .
