@@ -34,7 +34,7 @@ def test_sigterm_ends_a_node_whose_classifier_does_not_get_ready(tmp_path: Path,
     node = RouterProcess(tmp_path / "node", destination("pacs", "PACS", free_port()))
     try:
         node.start(wait=False)
-        [child] = wait_until(lambda: _children(node.pid), what="the classify child is started")
+        [child] = wait_until(lambda: _children(node.pid), 60, what="the classify child is started")
         os.kill(child, signal.SIGSTOP)
         wait_until(lambda: node.health()[0], 60, what="the node receives without its classifier")
         assert node.stop(30) == 0
