@@ -10,7 +10,7 @@ import sys
 import click
 
 import router
-from router.cli import images, ledger, node, reproduce, user, weights
+from router.cli import conformance, images, ledger, node, reproduce, user, weights
 from router.cli.console import ERR
 from router.errors import ConfigError, RouterError
 
@@ -51,6 +51,7 @@ for _command in (
     images.explain,
     images.classify,
     reproduce.reproduce,
+    conformance.conformance,
     weights.models,
     user.user,
 ):

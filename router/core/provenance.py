@@ -7,7 +7,7 @@ Source: PS3.3 C.12.1.1.5 (Contributing Equipment), PS3.16 CID 7005 (purpose of r
 
 from __future__ import annotations
 
-from router.core.uids import derived_uid
+from router.core.uids import IMPLEMENTATION_CLASS_UID
 
 #: Manufacturer (0008,0070) of the router's item.
 MANUFACTURER = "dicom-ai-router"
@@ -17,7 +17,7 @@ MODEL_NAME = "dicom-ai-router"
 PURPOSE = ("109102", "DCM", "Processing Equipment")
 
 #: Implementation Class UID (0002,0012) of every file and association of ours (PS3.7 D.3.3.2): one for all versions.
-IMPLEMENTATION_CLASS_UID = derived_uid("implementation class")
+__all__ = ["IMPLEMENTATION_CLASS_UID", "IMPLEMENTATION_VERSION_NAME", "MANUFACTURER", "MODEL_NAME", "PURPOSE", "is_ours"]
 #: Implementation Version Name (0002,0013), VR SH: without a version, so that a result's bytes do not depend on a release.
 IMPLEMENTATION_VERSION_NAME = "DICOM_AI_ROUTER"
 

@@ -67,5 +67,5 @@ def device_uid(*, weights_sha256: str) -> str:
 
 
 #: Implementation Class UID and Version Name (PS3.7 D.3.3.2, PS3.10 7.1): who wrote a file, who speaks on an association.
-IMPLEMENTATION_CLASS_UID = derived_uid("implementation")
+IMPLEMENTATION_CLASS_UID = derived_uid("implementation class")
 IMPLEMENTATION_VERSION_NAME = f"AIROUTER_{__version__}"[:16]

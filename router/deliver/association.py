@@ -44,7 +44,7 @@ __all__ = ["CONTEXT_COUNT_MAX", "Address", "Association", "Context", "Heard"]
 _ACCEPT_BYTE_COUNT_MAX = 2**18
 _COMMAND_BYTE_COUNT_MAX = 2**16
 #: What we send at most in one PDU, also to a peer that sets no limit: more gains nothing.
-_SENT_PDU_BYTE_COUNT_MAX = 2**17
+SENT_PDU_BYTE_COUNT_MAX = 2**17
 _COMMAND, _LAST = 0x01, 0x02
 _RELEASE_TIMEOUT_S = 5.0
 _ASSOCIATE_AC, _ASSOCIATE_RJ, _P_DATA_TF, _A_RELEASE_RQ = 0x02, 0x03, 0x04, 0x05
@@ -106,7 +106,7 @@ class Association:
         self._answers: deque[bytes] = deque()
         """Command sets that have come and were not asked for yet."""
         self._fragments = bytearray()
-        self._room = _SENT_PDU_BYTE_COUNT_MAX - PDV_HEAD_BYTE_COUNT
+        self._room = SENT_PDU_BYTE_COUNT_MAX - PDV_HEAD_BYTE_COUNT
         self._connection = Connection(
             host=address.host,
             port=address.port,
@@ -272,7 +272,7 @@ class Association:
                 self.accepted[context] = context_id_at(index)
         if accepted.pdu_byte_count_max:
             # Even: dcmtk, for one, does not take fragments of an odd length.
-            byte_count = min(accepted.pdu_byte_count_max, _SENT_PDU_BYTE_COUNT_MAX) - PDV_HEAD_BYTE_COUNT
+            byte_count = min(accepted.pdu_byte_count_max, SENT_PDU_BYTE_COUNT_MAX) - PDV_HEAD_BYTE_COUNT
             self._room = max(2, byte_count & ~1)
         self.operations_max = min(operations_max, accepted.operations_max or operations_max)
 

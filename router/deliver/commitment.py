@@ -18,13 +18,10 @@ from router.dimse.commitment import (
     encode_report,
     encode_request,
 )
-from router.dimse.contexts import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from router.dimse.contexts import COMMITMENT_TRANSFER_SYNTAXES
 from router.errors import NoAcceptedContext, PeerUnreachable
 
-_CONTEXTS: tuple[Context, ...] = (
-    (commitment.SOP_CLASS_UID, EXPLICIT_VR_LITTLE_ENDIAN),
-    (commitment.SOP_CLASS_UID, IMPLICIT_VR_LITTLE_ENDIAN),
-)
+_CONTEXTS: tuple[Context, ...] = tuple((commitment.SOP_CLASS_UID, uid) for uid in COMMITMENT_TRANSFER_SYNTAXES)
 
 
 def request_commitment(

@@ -66,6 +66,9 @@ TRANSFER_SYNTAXES: dict[str, str] = {
     "1.2.840.10008.1.2.4.108": "HEVC/H.265 Main 10 5.1",
 }
 
+#: Of Storage Commitment: its data sets are ours to read.
+COMMITMENT_TRANSFER_SYNTAXES = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
+
 #: Storage classes whose objects belong to no study (PS3.4 Annex GG) or to no network: the ledger could not file them.
 _NOT_OF_A_STUDY = frozenset(
     (
@@ -108,8 +111,7 @@ def answer(proposed: ProposedContext, *, storage: bool = True, storage_commitmen
     if proposed.abstract_syntax == commitment.SOP_CLASS_UID:
         if storage_commitment:
             result = TRANSFER_SYNTAXES_NOT_SUPPORTED
-            plain = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
-            syntax = next((uid for uid in plain if uid in proposed.transfer_syntaxes), None)
+            syntax = next((uid for uid in COMMITMENT_TRANSFER_SYNTAXES if uid in proposed.transfer_syntaxes), None)
     elif accepts_class(proposed.abstract_syntax) and (storage or proposed.abstract_syntax == VERIFICATION):
         result = TRANSFER_SYNTAXES_NOT_SUPPORTED
         syntax = choose_transfer_syntax(proposed.transfer_syntaxes)
@@ -139,6 +141,14 @@ def accepts_class(abstract_syntax: str) -> bool:
     if not valid_uid(abstract_syntax) or abstract_syntax in _NOT_OF_A_STUDY:
         return False
     return abstract_syntax not in _known_uids() or abstract_syntax in _storage_classes()
+
+
+def storage_classes() -> dict[str, str]:
+    """The Storage SOP classes of the Standard that are accepted: UID -> name, by names; PS3.6 has lost two of these."""
+    from pydicom._uid_dict import UID_dictionary
+
+    names = {uid: UID_dictionary[uid][0] for uid in _storage_classes() if accepts_class(uid)}
+    return dict(sorted(names.items(), key=lambda item: (not item[1], item[1].lower(), item[0])))
 
 
 @lru_cache(maxsize=1)

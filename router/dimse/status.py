@@ -22,6 +22,30 @@ OUT_OF_RESOURCES = 0xA700
 DATA_SET_MISMATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 
+#: What we answer to a C-STORE, and when. `router conformance` prints it; a test compares it with the code.
+STORE_ANSWERS: dict[int, str] = {
+    SUCCESS: "the instance is durable, and everything that is owed for it is written down; or the same bytes were taken before",
+    OUT_OF_RESOURCES: "the data set is larger than node.dataset_byte_count_max, the spool has no room or cannot be written, "
+    "or the ledger could not write the instance down: worth another try",
+    DATA_SET_MISMATCH: "command, presentation context and data set name different SOP classes or instances",
+    CANNOT_UNDERSTAND: "there is no data set, or its structure is broken, or it has no or doubled UIDs",
+    SOP_CLASS_NOT_SUPPORTED: "no rule takes the instance and default_deliver is empty, "
+    "or the presentation context is that of another service",
+    PROCESSING_FAILURE: "an error of this program",
+}
+#: The same for the other requests on an association: N-ACTION and N-EVENT-REPORT of Storage Commitment, and what is neither.
+SERVICE_ANSWERS: dict[int, str] = {
+    SUCCESS: "taken and written down; C-ECHO: always",
+    PROCESSING_FAILURE: "the ledger could not write it down",
+    NO_SUCH_SOP_INSTANCE: "the request names another than the well-known SOP instance",
+    NO_SUCH_EVENT_TYPE: "N-EVENT-REPORT: Event Type ID is neither 1 nor 2",
+    INVALID_ARGUMENT_VALUE: "the data set is broken, or N-EVENT-REPORT names a transaction that is none of ours",
+    NO_SUCH_SOP_CLASS: "the request names another SOP class",
+    NO_SUCH_ACTION_TYPE: "N-ACTION: Action Type ID is not 1",
+    UNRECOGNISED_OPERATION: "a service that is not offered on this presentation context",
+    RESOURCE_LIMITATION: "more references than one request may have",
+}
+
 #: Error Comment (0000,0902) is of VR LO.
 ERROR_COMMENT_LENGTH_MAX = 64
 

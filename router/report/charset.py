@@ -34,6 +34,11 @@ _ESCAPE = 0x1B
 _DELIMITERS = {0x0A, 0x0C, 0x0D, 0x5C, 0x3D, 0x5E}
 
 
+def known_terms() -> list[str]:
+    """Defined terms that can be declared, in order."""
+    return sorted(term for term in _KNOWN if term)
+
+
 def settled_terms(declared: Sequence[str], texts: Iterable[bytes]) -> tuple[tuple[str, ...], list[str]]:
     """The terms to declare for `texts`, and what was repaired, in plain English.
 
