@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from router.core.findings import NotAnalysed, Prediction
 from router.errors import RefusedError, RouterError
@@ -63,12 +64,17 @@ def ours(settings: Settings, table: ClassifierSettings, images: Sequence[Path], 
 
 
 def _as_sent(image: Path, folder: Path) -> Path:
-    """The file, or a copy whose File Meta Information names what its data set names, as senders do."""
+    """The file, or a copy with File Meta Information that fits its data set, as senders see it."""
     dataset = pydicom.dcmread(image, force=True)
-    uid = dataset.get("SOPInstanceUID", "")
-    if dataset.file_meta.get("MediaStorageSOPInstanceUID", uid) == uid:
+    meta, uid = dataset.file_meta, dataset.get("SOPInstanceUID", "")
+    whole = image.read_bytes()[128:132] == b"DICM"
+    if whole and meta.get("MediaStorageSOPInstanceUID", uid) == uid:
         return image
-    dataset.file_meta.MediaStorageSOPInstanceUID = uid
+    meta.MediaStorageSOPInstanceUID = uid
+    if not whole:
+        implicit, _ = dataset.original_encoding
+        meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+        meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
     copy = folder / image.name
     dataset.save_as(copy, enforce_file_format=True)
     return copy
