@@ -394,10 +394,11 @@ def _arrival(row: Row) -> str:
     if not row.original_seen:
         return "[red]not seen[/]"
     lines = ["identical" if row.original_identical else "equal¹" if row.original_equal else "[red]altered[/]"]
-    for kind, name in ((InstanceKind.SR, "SR"), (InstanceKind.HEATMAP, "heatmap")):
+    # No wider than «identical»: in 80 columns the times need the rest.
+    for kind, name, said in ((InstanceKind.SR, "SR", "+ 1 SR"), (InstanceKind.HEATMAP, "heatmap", "+ heatmap")):
         made, seen = row.made(kind), row.made(kind, seen=True)
         if made:
-            lines.append(f"+ {len(seen)} {name}" if len(seen) == len(made) else f"[red]{name} not seen[/]")
+            lines.append(said if len(seen) == len(made) else f"[red]{name} not seen[/]")
     return "\n".join(lines)
 
 
