@@ -20,7 +20,6 @@ from sqlalchemy import (
     UniqueConstraint,
     bindparam,
     text,
-    text,
 )
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -88,30 +87,6 @@ Index(
     sqlite_where=instance.c.bytes_missed_at.is_not(None),
     postgresql_where=instance.c.bytes_missed_at.is_not(None),
 )
-
-Index(
-    "instance_conflict",
-    instance.c.instance_id,
-    sqlite_where=text("conflict = 1"),  # as statements have it, so that a planner sees that the index fits
-    postgresql_where=instance.c.conflict,
-)
-
-#: What people search for; see ledger.catalogue.
-catalogue = Table(
-    "catalogue",
-    METADATA,
-    Column("catalogue_id", _Id, primary_key=True),
-    Column("study_instance_uid", Text, nullable=False),
-    Column("patient_id", Text, nullable=False),
-    Column("accession_number", Text, nullable=False),
-    Column("calling_ae_title", Text, nullable=False),
-    Column("first_at", BigInteger, nullable=False),
-    UniqueConstraint("study_instance_uid", "patient_id", "accession_number", "calling_ae_title"),
-    sqlite_autoincrement=True,
-)
-Index("catalogue_patient", catalogue.c.patient_id, catalogue.c.catalogue_id)
-Index("catalogue_accession", catalogue.c.accession_number, catalogue.c.catalogue_id)
-Index("catalogue_ae_title", catalogue.c.calling_ae_title, catalogue.c.catalogue_id)
 
 Index(
     "instance_conflict",

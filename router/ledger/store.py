@@ -24,7 +24,6 @@ from router.errors import ConfigError
 from router.faults import fault_point
 from router.ledger import migrations
 from router.ledger.catalogue import Catalogue
-from router.ledger.catalogue import Catalogue
 from router.ledger.commitments import CommitmentBook
 from router.ledger.engine import Engines, check, open_engines, unusable
 from router.ledger.entry import enter, owe, owed_before, record
@@ -34,7 +33,6 @@ from router.ledger.occupancy import PATIENCE_S, Occupancy, occupy
 from router.ledger.queries import Queries
 from router.ledger.recent import RecentEvents
 from router.ledger.schema import instance, is_state, outcome, task
-from router.ledger.search import Search
 from router.ledger.search import Search
 from router.ledger.studies import await_quiet, study_of
 from router.ledger.wake import Bell, FileWatch, Notifications
@@ -74,8 +72,6 @@ class SqlLedger:
         self.recent = RecentEvents(self._engines.read)
         self.search = Search(self._engines.read)
         self._catalogue = Catalogue()
-        self.search = Search(self._engines.read)
-        self._catalogue = Catalogue()
         self.commitments = CommitmentBook(self._writer, self._engines.read)
 
     def close(self) -> None:
@@ -106,7 +102,6 @@ class SqlLedger:
             record(tx, entry, _RECEIVED[entry.receipt, entry.again], detail=came_from)
             if entry.receipt is Receipt.DUPLICATE:
                 return Receipt.DUPLICATE
-            self._catalogue.enter(tx, instance)
             self._catalogue.enter(tx, instance)
             if entry.mended:
                 requeue(tx, and_(task.c.instance_id == entry.instance_id, is_state(task.c.state, TaskState.FAILED)))

@@ -108,22 +108,6 @@ SELECT study_instance_uid, coalesce({patient_id}, ''), coalesce({accession_numbe
 FROM instance WHERE root_id IS NULL GROUP BY 1, 2, 3, 4 ORDER BY min(instance_id)"""
 
 
-_CATALOGUE = """
-CREATE TABLE catalogue (
-    catalogue_id {key},
-    study_instance_uid TEXT NOT NULL,
-    patient_id TEXT NOT NULL,
-    accession_number TEXT NOT NULL,
-    calling_ae_title TEXT NOT NULL,
-    first_at BIGINT NOT NULL,
-    UNIQUE (study_instance_uid, patient_id, accession_number, calling_ae_title)
-)"""
-_FILL_CATALOGUE = """
-INSERT INTO catalogue (study_instance_uid, patient_id, accession_number, calling_ae_title, first_at)
-SELECT study_instance_uid, coalesce({patient_id}, ''), coalesce({accession_number}, ''), calling_ae_title, min(received_at)
-FROM instance WHERE root_id IS NULL GROUP BY 1, 2, 3, 4 ORDER BY min(instance_id)"""
-
-
 def to_version_3(connection: Connection) -> None:
     """Summaries of studies: a task may be about all images of one. A catalogue of what people search for."""
     sqlite = connection.dialect.name == "sqlite"
@@ -131,15 +115,6 @@ def to_version_3(connection: Connection) -> None:
     for statement in (
         "ALTER TABLE task ADD COLUMN study_instance_uid TEXT",
         "CREATE INDEX task_study ON task (study_instance_uid) WHERE study_instance_uid IS NOT NULL",
-        f"CREATE INDEX instance_conflict ON instance (instance_id) WHERE conflict{' = 1' if sqlite else ''}",
-        _CATALOGUE.format(key=key),
-        "CREATE INDEX catalogue_patient ON catalogue (patient_id, catalogue_id)",
-        "CREATE INDEX catalogue_accession ON catalogue (accession_number, catalogue_id)",
-        "CREATE INDEX catalogue_ae_title ON catalogue (calling_ae_title, catalogue_id)",
-        _FILL_CATALOGUE.format(
-            patient_id="json_extract(header, '$.PatientID')" if sqlite else "header->>'PatientID'",
-            accession_number="json_extract(header, '$.AccessionNumber')" if sqlite else "header->>'AccessionNumber'",
-        ),
         f"CREATE INDEX instance_conflict ON instance (instance_id) WHERE conflict{' = 1' if sqlite else ''}",
         _CATALOGUE.format(key=key),
         "CREATE INDEX catalogue_patient ON catalogue (patient_id, catalogue_id)",
