@@ -109,7 +109,9 @@ def instance_in(settings: Settings, file: Path, *, calling_ae_title: str = "") -
             keywords=settings.header_keywords(),
         )
     if header.identity.sop_instance_uid not in ("", found.sop_instance_uid):
-        raise RouterError(f"{file}: File Meta Information and data set name different SOP instances")
+        raise RefusedError(
+            f"{file.name}: File Meta Information and data set name different SOP instances", status=0xA900
+        )
     return SopInstance(
         sop_instance_uid=found.sop_instance_uid,
         sop_class_uid=header.identity.sop_class_uid,

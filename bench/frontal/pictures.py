@@ -186,6 +186,15 @@ def spoilt(pixels: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[str, 
     yield "a small part", _toned(_of_array((part + 1024) / 2048), rng)
 
 
+def whitened(pixels: np.ndarray) -> Iterator[np.ndarray]:
+    """A lung made white, the right one and the left one: those who are most ill must not be refused for it."""
+    row, column = np.mgrid[0:SIDE, 0:SIDE] / (SIDE - 1)
+    for middle in (0.3, 0.7):
+        inside = 1 - np.sqrt(((column - middle) / 0.19) ** 2 + ((row - 0.47) / 0.36) ** 2)
+        share = 0.9 / (1 + np.exp(-np.clip(inside / 0.06, -30, 30)))
+        yield pixels + share * (np.maximum(np.percentile(pixels, 80), pixels) - pixels)
+
+
 def varied(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """As another room would have taken it: moved, turned a little, mirrored, another tone curve, a border, a label."""
     return _labelled(_toned(_moved(pixels, rng), rng), rng)
