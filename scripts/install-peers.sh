@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The programs of other projects that the tests start: Orthanc, dcmtk, dicom3tools, PostgreSQL, shellcheck.
+# The programs of other projects that the tests start: Orthanc, dcmtk, dicom3tools, PostgreSQL, shellcheck, Chromium, openssl.
 # On Debian and Ubuntu as root: installs what is missing from the distribution. Elsewhere: says what is missing, exit 0.
 set -eu
 
@@ -9,6 +9,9 @@ command -v Orthanc >/dev/null || missing+=(orthanc)
 command -v storescu >/dev/null && command -v dcmsend >/dev/null || missing+=(dcmtk)
 command -v dciodvfy >/dev/null || missing+=(dicom3tools)
 command -v shellcheck >/dev/null || missing+=(shellcheck)
+command -v openssl >/dev/null || missing+=(openssl)
+# Ubuntu has it only as a snap, which does not run everywhere: there the tests of the pages in a browser are skipped.
+command -v chromium >/dev/null || grep -qE '^ID=.*ubuntu' /etc/os-release 2>/dev/null || missing+=(chromium)
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
 [ ${#missing[@]} -eq 0 ] && exit 0
 

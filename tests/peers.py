@@ -31,6 +31,7 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "dcmtk": ("storescu", "dcmsend", "storescp", "echoscu", "dsrdump"),
     "dicom3tools": ("dciodvfy",),
     "postgresql": ("initdb", "postgres"),
+    "chromium": ("chromium",),
 }
 #: Beside PATH: where Debian puts servers that are not for every user's shell.
 _FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/usr/lib/postgresql/*/bin")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -121,16 +121,20 @@ class Queries:
 
     # ---- counts
 
-    def lanes(self) -> list[LaneCounts]:
-        """Every kind and target that ever had a task, in order."""
-        found: dict[tuple[str, str], dict[TaskState, int]] = {}
+    def lanes(self, *, done: Mapping[tuple[str, str], int] | None = None) -> list[LaneCounts]:
+        """Every kind and target that ever had a task, in order.
+
+        `done`: how many tasks of a (kind, target) are done, if that was counted a moment ago: counting them takes longer
+        the longer the ledger is, all others are found by small indexes.
+        """
+        lane = (task.c.kind, task.c.target, task.c.state)
+        counted = select(*lane, func.count()).group_by(*lane)
+        queries = [counted] if done is None else [counted.where(is_state(task.c.state, *states)) for states in _UNSETTLED]
+        found: dict[tuple[str, str], dict[TaskState, int]] = {key: {TaskState.DONE: n} for key, n in (done or {}).items()}
         with self._engine.connect() as connection:
-            for kind, target, state, count in connection.execute(
-                select(task.c.kind, task.c.target, task.c.state, func.count()).group_by(
-                    task.c.kind, task.c.target, task.c.state
-                )
-            ):
-                found.setdefault((kind, target), {})[TaskState(state)] = count
+            for query in queries:
+                for kind, target, state, count in connection.execute(query):
+                    found.setdefault((kind, target), {})[TaskState(state)] = count
             return [
                 LaneCounts(
                     kind=TaskKind(kind),
@@ -328,6 +332,34 @@ class Queries:
                     ).scalars()
                 )
         return set(keys) - held
+
+
+def lanes_of(connection: Connection) -> list[tuple[str, str]]:
+    """Every (kind, target) that ever had a task, by as many small looks: nowhere through all tasks."""
+    found: list[tuple[str, str]] = []
+    after = ("", "")
+    while True:
+        # Two steps: asked for (kind, target) > (?, ?) at once, SQLite walks through all tasks of the kind.
+        kind, target = after
+        query = select(task.c.kind, task.c.target).order_by(task.c.kind, task.c.target).limit(1)
+        row = (
+            connection.execute(query.where(task.c.kind == kind, task.c.target > target)).first()
+            or connection.execute(query.where(task.c.kind > kind)).first()
+        )
+        if row is None:
+            return found
+        after = (row.kind, row.target)
+        found.append(after)
+
+
+def _unsettled(connection: Connection, kind: str, target: str) -> dict[TaskState, int]:
+    """Tasks of a lane that are not done, by state; one look at an index for each state."""
+    counts = {}
+    for state in (*sorted(OWED), TaskState.FAILED):
+        query = select(func.count()).where(task.c.kind == kind, task.c.target == target, task.c.state == state.value)
+        if count := connection.execute(query).scalar_one():
+            counts[state] = count
+    return counts
 
 
 def _tasks() -> Any:

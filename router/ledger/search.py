@@ -8,18 +8,20 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Select, and_, func, literal, or_, select
+from sqlalchemy.sql.elements import ColumnElement
 
 from router.core.instance import InstanceKind
 from router.core.lifecycle import OWED, TaskKind, TaskState
 from router.ledger.instants import from_us
-from router.ledger.schema import catalogue, event, instance, is_state, task
+from router.ledger.queries import lanes_of
+from router.ledger.schema import catalogue, event, instance, task
 
 #: More objects of a study are not counted one by one.
 OBJECTS_MAX = 1000
 #: A timeline of a study is made of so many of its images.
 TIMELINE_IMAGES_MAX = 2000
-#: So many failed and so many owed tasks are looked at to mark studies in a list.
-_MARKED_MAX = 1000
+#: So many failed and so many owed tasks of a lane are looked at to mark studies in a list.
+_MARKED_MAX = 200
 _EVENTS_MAX = 500
 
 
@@ -253,52 +255,50 @@ class Search:
         self, *, kind: str = "", target: str = "", before_id: int | None = None, limit: int = 50
     ) -> list[FailedTask]:
         """Failed tasks, the newest first; ask for more with the last one's `task_id`."""
-        query = (
-            select(
-                task,
-                instance.c.sop_instance_uid,
-                instance.c.study_instance_uid.label("of_study"),
-                instance.c.kind.label("instance_kind"),
-            )
-            .outerjoin_from(task, instance, task.c.instance_id == instance.c.instance_id)
-            .where(is_state(task.c.state, TaskState.FAILED))
-            .order_by(task.c.task_id.desc())
-            .limit(limit)
+        columns = (
+            task,
+            instance.c.sop_instance_uid,
+            instance.c.study_instance_uid.label("of_study"),
+            instance.c.kind.label("instance_kind"),
         )
-        if kind:
-            query = query.where(task.c.kind == kind)
-        if target:
-            query = query.where(task.c.target == target)
-        if before_id is not None:
-            query = query.where(task.c.task_id < before_id)
+        rows: list[Any] = []
         with self._engine.connect() as connection:
-            return [
-                FailedTask(
-                    task_id=row.task_id,
-                    kind=row.kind,
-                    target=row.target,
-                    attempts=row.attempts,
-                    error=row.error,
-                    settled_at=from_us(row.settled_at) if row.settled_at is not None else None,
-                    instance_id=row.instance_id,
-                    sop_instance_uid=row.sop_instance_uid or "",
-                    study_instance_uid=row.of_study or "",
-                    instance_kind=row.instance_kind or "",
+            for lane in _lanes(connection, kind, target):
+                query = (
+                    select(*columns)
+                    .outerjoin_from(task, instance, task.c.instance_id == instance.c.instance_id)
+                    .where(*_failed_in(*lane))
+                    .order_by(task.c.task_id.desc())
+                    .limit(limit)
                 )
-                for row in connection.execute(query)
-            ]
+                if before_id is not None:
+                    query = query.where(task.c.task_id < before_id)
+                rows += connection.execute(query).all()
+        rows.sort(key=lambda row: -int(row.task_id))
+        return [
+            FailedTask(
+                task_id=row.task_id,
+                kind=row.kind,
+                target=row.target,
+                attempts=row.attempts,
+                error=row.error,
+                settled_at=from_us(row.settled_at) if row.settled_at is not None else None,
+                instance_id=row.instance_id,
+                sop_instance_uid=row.sop_instance_uid or "",
+                study_instance_uid=row.of_study or "",
+                instance_kind=row.instance_kind or "",
+            )
+            for row in rows[:limit]
+        ]
 
     def failed_count(self, *, kind: str = "", target: str = "", task_ids: Sequence[int] | None = None) -> int:
         """How many tasks `requeue` would put back."""
-        query = select(func.count()).where(is_state(task.c.state, TaskState.FAILED))
-        if task_ids is not None:
-            query = query.where(task.c.task_id.in_(task_ids))
-        if kind:
-            query = query.where(task.c.kind == kind)
-        if target:
-            query = query.where(task.c.target == target)
         with self._engine.connect() as connection:
-            return connection.execute(query).scalar_one()
+            if task_ids is not None:
+                named = select(func.count()).where(task.c.task_id.in_(task_ids), task.c.state == TaskState.FAILED.value)
+                return connection.execute(named).scalar_one()
+            queries = (select(func.count()).where(*_failed_in(*lane)) for lane in _lanes(connection, kind, target))
+            return sum(connection.execute(query).scalar_one() for query in queries)
 
     def conflicts(self, *, before_id: int | None = None, limit: int = 25) -> list[ConflictRow]:
         """SOP Instance UIDs that came with different bytes, the newest first, each with all its versions."""
@@ -327,20 +327,33 @@ class Search:
             ]
 
 
+# Tasks are looked for lane by lane, through the index `task_counts`: asked for all failed ones at once, SQLite without
+# statistics walks through every task there ever was.
+
+
+def _lanes(connection: Connection, kind: str, target: str) -> list[tuple[str, str]]:
+    return [lane for lane in lanes_of(connection) if kind in ("", lane[0]) and target in ("", lane[1])]
+
+
+def _failed_in(kind: str, target: str) -> Sequence[ColumnElement[bool]]:
+    return task.c.kind == kind, task.c.target == target, task.c.state == TaskState.FAILED.value
+
+
 def _studies_with(connection: Connection, uids: Sequence[str], *states: TaskState) -> set[str]:
     """Those of the studies of which one of the newest tasks is in one of the states."""
-    newest = (
-        select(task.c.instance_id)
-        .where(is_state(task.c.state, *states), task.c.instance_id.is_not(None))
-        .order_by(task.c.task_id.desc())
-        .limit(_MARKED_MAX)
-        .subquery()
-    )
-    query = (
-        select(instance.c.study_instance_uid).where(instance.c.instance_id.in_(select(newest.c.instance_id))).distinct()
-    )
     wanted = set(uids)
-    return {uid for uid in connection.execute(query).scalars() if uid in wanted} if uids else set()
+    found: set[str] = set()
+    for kind, target in lanes_of(connection) if uids else ():
+        for state in states:
+            query = (
+                select(instance.c.study_instance_uid)
+                .join_from(task, instance, task.c.instance_id == instance.c.instance_id)
+                .where(task.c.kind == kind, task.c.target == target, task.c.state == state.value)
+                .order_by(task.c.task_id.desc())
+                .limit(_MARKED_MAX)
+            )
+            found.update(wanted.intersection(connection.execute(query).scalars()))
+    return found
 
 
 def _object_count(connection: Connection, study_instance_uid: str) -> int:

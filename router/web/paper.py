@@ -53,7 +53,7 @@ class Paper:
             lstrip_blocks=True,
         )
         self._templates.globals |= {"ae_title": ae_title, "version": __version__, "sign_out": sign_out}
-        self._templates.filters |= {"at": at_text, "age": age_text, "words": words}
+        self._templates.filters |= {"at": at_text, "second": second_text, "age": age_text, "words": words}
 
     def page(self, name: str, *, status: int = 200, principal: Principal | None = None, **values: Any) -> HTMLResponse:
         """A page or a piece of one."""
@@ -98,6 +98,11 @@ def at_text(moment: datetime | None) -> str:
     if moment is None:
         return ""
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def second_text(moment: datetime | None) -> str:
+    """The same to the second."""
+    return at_text(moment)[:19]
 
 
 def age_text(seconds: float | None) -> str:

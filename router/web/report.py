@@ -89,7 +89,10 @@ def _meaning(sequence: Any) -> str:
 class FindingLine:
     """One measurement group (TID 1411) in a line."""
 
+    label: str
+    """As the classifier's authors call it."""
     finding: str
+    """The coded concept."""
     site: str
     certainty: str
     verdict: str
@@ -113,6 +116,7 @@ def findings_of(lines: Sequence[Line]) -> Sequence[FindingLine]:
             parameters = [line.value for line in group if line.name == "Algorithm Parameters"]
             found.append(
                 FindingLine(
+                    label=values.get("Tracking Identifier", finding),
                     finding=finding,
                     site=values.get("Finding Site", ""),
                     certainty=values.get("Certainty of Finding", ""),

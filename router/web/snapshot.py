@@ -1,18 +1,21 @@
-"""Reads the node's status. Counting a large ledger takes a while, so one count serves everybody who asks soon after."""
+"""Reads the node's status. What is owed and what is wrong is as of now; counting all that is done takes a while in a large ledger."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from router import __version__
 from router.audit.trail import AuditTrail
-from router.core.lifecycle import TaskKind
+from router.core.lifecycle import TaskKind, TaskState
 from router.ledger.queries import Queries
 from router.ledger.recent import RecentEvents
+from router.observe.log import emit
 from router.settings import Settings
 from router.spool.files import FileSpool
 from router.web.door import Door
@@ -22,7 +25,8 @@ from router.web.status import Lane, Status
 _LARGE = 20_000
 #: Counting a larger one may take this share of the time, at most.
 _SHARE = 0.05
-_AGE_MAX_S = 30.0
+#: Whoever asks for older ones waits until they are counted.
+_AGE_MAX_S = 300.0
 
 
 class _Step(Protocol):
@@ -34,6 +38,21 @@ class _Step(Protocol):
 class _Analyst(Protocol):
     @property
     def ready(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Totals:
+    """What takes longer to count the longer the ledger is."""
+
+    instances: dict[str, int]
+    outcomes: dict[str, int]
+    done: Mapping[tuple[str, str], int]
+    counted_s: float
+    good_until_s: float
+
+    @property
+    def size(self) -> int:
+        return sum(self.instances.values())
 
 
 class StatusReader:
@@ -63,32 +82,21 @@ class StatusReader:
         self._door = door
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self._lock = threading.Lock()
-        self._read: Status | None = None
-        self._good_until_s = 0.0
+        self._totals: _Totals | None = None
+        self._counting = False
 
     def __call__(self) -> Status:
-        with self._lock:  # whoever comes while one counts waits for that count
-            begun_s = time.monotonic()
-            if self._read is None or begun_s >= self._good_until_s:
-                self._read = None
-                self._read = self._count()
-                taken_s = time.monotonic() - begun_s
-                self._good_until_s = begun_s + taken_s
-                if sum(self._read.instances.values()) >= _LARGE:
-                    self._good_until_s += min(_AGE_MAX_S, taken_s / _SHARE)
-            return self._read
-
-    def _count(self) -> Status:
         now = datetime.now(UTC)
+        totals = self._current_totals()
         return Status(
             ae_title=self._settings.node.ae_title,
             port=self._port(),
             version=__version__,
             started_at=self._started_at,
-            instances={kind.value: count for kind, count in self._queries.instance_counts().items()},
+            instances=totals.instances,
             conflict_count=self._queries.conflict_count(),
-            outcomes=self._queries.outcome_counts(),
-            lanes=self._lanes(now),
+            outcomes=totals.outcomes,
+            lanes=self._lanes(now, totals.done),
             classifiers={name: any(analyst.ready for analyst in of_one) for name, of_one in self._analysts.items()},
             last_hour=self._recent.counts(now),
             audit_lost_count=self._audit.syslog_lost_count,
@@ -97,10 +105,46 @@ class StatusReader:
             problems=self._problems(),
         )
 
-    def _lanes(self, now: datetime) -> list[Lane]:
+    def _current_totals(self) -> _Totals:
+        """Those of a small ledger are counted each time; of a large one they may be old, and are counted anew meanwhile."""
+        with self._lock:
+            totals, now_s = self._totals, time.monotonic()
+            if totals is not None and totals.size >= _LARGE and now_s - totals.counted_s < _AGE_MAX_S:
+                if now_s >= totals.good_until_s and not self._counting:
+                    self._counting = True
+                    threading.Thread(target=self._count_again, name="totals", daemon=True).start()
+                return totals
+            self._totals = self._count()
+            return self._totals
+
+    def _count_again(self) -> None:
+        try:
+            totals = self._count()
+        except Exception as error:  # noqa: BLE001 - the old ones are shown until they are too old; then whoever asks hears why
+            emit("web.failed", level=logging.WARNING, exc_info=error, path="totals")
+            totals = None
+        with self._lock:
+            self._counting = False
+            self._totals = totals or self._totals
+
+    def _count(self) -> _Totals:
+        begun_s = time.monotonic()
+        instances = {kind.value: count for kind, count in self._queries.instance_counts().items()}
+        outcomes = self._queries.outcome_counts()
+        done = {(lane.kind.value, lane.target): lane.counts.get(TaskState.DONE, 0) for lane in self._queries.lanes()}
+        ended_s = time.monotonic()
+        return _Totals(
+            instances=instances,
+            outcomes=outcomes,
+            done=done,
+            counted_s=ended_s,
+            good_until_s=ended_s + (ended_s - begun_s) / _SHARE,
+        )
+
+    def _lanes(self, now: datetime, done: Mapping[tuple[str, str], int]) -> list[Lane]:
         health = {step.name: step.health() for step in self._steps}
         lanes = []
-        for counts in self._queries.lanes():
+        for counts in self._queries.lanes(done=done):
             of_lane = health.get(counts.target) if counts.kind is TaskKind.DELIVER else None
             lanes.append(
                 Lane(

@@ -208,6 +208,7 @@ def test_lists_that_a_page_asks_for_use_an_index(tmp_path: Path) -> None:
     ledger.search.failed()
     ledger.search.conflicts()
     ledger.queries.conflict_count()
+    ledger.queries.lanes(done={})
     plans: list[tuple[str, str]] = []
     with engine.connect() as connection:
         for statement in [s for s in asked if s.lstrip().startswith("SELECT")]:
@@ -216,5 +217,6 @@ def test_lists_that_a_page_asks_for_use_an_index(tmp_path: Path) -> None:
                 plans.append((row[3], statement))
     ledger.close()
     assert plans
-    scans = [(plan, statement) for plan, statement in plans if plan.startswith("SCAN instance") and "USING" not in plan]
-    assert scans == []
+    scans = {plan for plan, _ in plans if plan.startswith(("SCAN instance", "SCAN event", "SCAN task"))}
+    allowed = ("instance_conflict",)  # small
+    assert [(p, s) for p, s in plans if p in scans and not p.endswith(allowed)] == []

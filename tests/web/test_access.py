@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 import pytest
@@ -348,3 +349,8 @@ def test_metrics_and_health_may_be_kept_to_some_addresses(make_site: Callable[..
         assert site.client(address="10.5.1.1").get(path).status_code == 200
         assert site.client(address="127.0.0.1").get(path).status_code == 200
         assert site.client(address="10.6.1.1").get(path).status_code == 403
+
+
+def test_the_library_that_updates_pages_is_the_one_that_the_document_names() -> None:
+    data = (tree.ROOT / "router" / "web" / "static" / "htmx-2.0.11.min.js").read_bytes()
+    assert hashlib.sha256(data).hexdigest() in tree.read("docs/operating/dashboard.md")

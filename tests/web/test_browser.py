@@ -1,0 +1,232 @@
+"""The pages in a real browser: Debian's Chromium, headless. Pictures of what it saw lie in test-artifacts/."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import axe_playwright_python
+import pytest
+
+from router.core.findings import NotAnalysed
+from router.core.instance import InstanceKind
+from router.core.lifecycle import TaskKind
+from router.core.ports import Produced
+from router.report.sr import SrBuilder
+from router.web.server import WebServer
+from router.web.status import Lane
+from tests.ledger.made import instance, plan
+from tests.peers import ROOT
+from tests.report.made import HEADER as HEADER_OF_AN_IMAGE
+from tests.report.made import instance_of, prediction, read
+from tests.web.site import PASSWORD, Site, status
+
+pytestmark = pytest.mark.peer("chromium")
+ARTIFACTS = ROOT / "test-artifacts"
+DEADLINE_MS = 60_000
+HEADER = {
+    "PatientID": "PID-4711",
+    "AccessionNumber": "ACC-0815",
+    "Modality": "CR",
+    "StudyDescription": "Chest PA and lateral",
+    "BodyPartExamined": "CHEST",
+    "ViewPosition": "PA",
+    "Rows": "2048",
+    "Columns": "1536",
+}
+UP = Lane(kind="deliver", target="pacs", counts={"done": 118}, oldest_age_s=None, breaker="closed")
+CLASSIFY = Lane(kind="classify", target="cxr", counts={"leased": 1, "done": 41}, oldest_age_s=2.0)
+DOWN = replace(
+    UP,
+    counts={"retry": 7, "done": 118},
+    oldest_age_s=95.0,
+    trouble="nothing listens on 10.1.2.9:104: is the destination running, is the port right?",
+    down_s=95.0,
+    breaker="open",
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tool: Callable[[str], Path]) -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=str(tool("chromium")), headless=True, args=arguments, timeout=DEADLINE_MS
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def served(site: Site, tmp_path: Path) -> Iterator[tuple[Site, str]]:
+    """A site with a day's work in it, and its address."""
+    for number in range(3):
+        header = {**HEADER, "AccessionNumber": f"ACC-08{number + 15}", "PatientID": f"PID-47{number + 11}"}
+        site.ledger.accept(
+            instance(f"1.2.3.{number}", study_instance_uid=f"1.2.{number}", header=header),
+            plan(classify=("cxr",), deliver=("pacs", "archive")),
+        )
+    first, second = site.ledger.claim(TaskKind.CLASSIFY, "cxr", lease_s=60, limit=2)
+    sr = instance("9.9", kind=InstanceKind.SR, study_instance_uid="1.2.0", header=HEADER)
+    site.ledger.complete(
+        first, outcome=prediction(demonstration=True), produced=[Produced(instance=sr, destinations=("pacs",))]
+    )
+    site.ledger.complete(
+        second,
+        outcome=NotAnalysed(code="lateral_view", reason="a lateral view: the classifier knows frontal ones only"),
+    )
+    source = read(HEADER_OF_AN_IMAGE)
+    path = tmp_path / "sr.dcm"
+    path.write_bytes(SrBuilder().build(source, instance_of(source), prediction()).data)
+    site.files[sr.spool_key] = path
+    for task in site.ledger.claim(TaskKind.DELIVER, "archive", lease_s=60, limit=3):
+        site.ledger.complete(task)
+    refused, taken, *_ = site.ledger.claim(TaskKind.DELIVER, "pacs", lease_s=60, limit=2)
+    site.ledger.defer(refused, error="PACS answered 0x0124: that we are not authorised", at=None)
+    site.ledger.complete(taken)
+    failed = replace(UP, counts={"done": 118, "failed": 1})
+    site.status = status(
+        lanes=[CLASSIFY, failed], last_hour={"received": 118, "delivered": 117, "analysed": 41, "failed": 1}
+    )
+    server = WebServer(site.app, host="127.0.0.1", port=0)
+    server.start()
+    yield site, f"http://127.0.0.1:{server.port}"
+    server.stop()
+
+
+@pytest.fixture
+def page(browser: Any, served: tuple[Site, str]) -> Iterator[Any]:
+    """A fresh browser at the first page; what goes wrong in it fails the test."""
+    context = browser.new_context(base_url=served[1], viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(DEADLINE_MS)
+    context.set_default_navigation_timeout(DEADLINE_MS)
+    made = context.new_page()
+    wrong: list[str] = []
+    made.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+    made.on("pageerror", lambda error: wrong.append(str(error)))
+    made.on("request", lambda r: wrong.append(r.url) if not r.url.startswith(served[1]) else None)
+    yield made
+    context.close()
+    # The one that Chromium writes of a wrong password, which is answered 401.
+    assert [text for text in wrong if "401 (Unauthorized)" not in text] == []
+
+
+def picture(page: Any, name: str) -> None:
+    ARTIFACTS.mkdir(exist_ok=True)
+    page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=True)
+
+
+def sign_in(page: Any, name: str) -> None:
+    page.goto("/")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Now").wait_for()
+
+
+def test_an_operator_signs_in_watches_an_image_arrive_sees_a_destination_go_and_come_back_and_requeues(
+    page: Any, served: tuple[Site, str]
+) -> None:
+    site = served[0]
+    page.goto("/studies")
+    assert page.url.endswith("/sign-in?next=/studies")
+    picture(page, "sign-in")
+    page.get_by_label("Name").fill("otto")
+    page.get_by_label("Password").fill("wrong")
+    page.keyboard.press("Enter")
+    page.get_by_role("alert").get_by_text("Name or password is wrong").wait_for()
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("heading", name="Studies").wait_for()
+
+    page.get_by_role("link", name="Now").click()
+    site.ledger.accept(
+        instance(
+            "7.7.7", study_instance_uid="7.7", header={**HEADER, "AccessionNumber": "A-1"}, calling_ae_title="JUST_NOW"
+        ),
+        plan(),
+    )
+    site.status = replace(site.status, lanes=[CLASSIFY, DOWN])
+    page.get_by_text("JUST_NOW").wait_for()  # without anybody's doing: the page updates itself
+    page.get_by_text("down 1 min 35 s").wait_for()
+    page.get_by_text("nothing listens on 10.1.2.9:104").wait_for()
+    picture(page, "now-down")
+    site.status = replace(site.status, lanes=[CLASSIFY, replace(UP, counts={"done": 125, "failed": 1})])
+    page.get_by_text("down 1 min 35 s").wait_for(state="detached")
+    picture(page, "now")
+
+    page.get_by_role("navigation").get_by_role("link", name="Studies").click()
+    page.get_by_label("Accession number").fill("ACC-0815")
+    page.keyboard.press("Enter")
+    page.get_by_text("Found, newest first").wait_for()
+    assert "ACC-0815" not in page.url
+    picture(page, "studies")
+    page.get_by_role("table").get_by_role("link").click()
+    page.get_by_text("received and durable").wait_for()
+    picture(page, "study")
+    page.get_by_role("table").get_by_role("link").first.click()
+    page.get_by_role("heading", name="Findings · cxr").wait_for()
+    assert page.get_by_role("img", name=re.compile(r"^score \d\.\d\d, threshold")).count() == 18
+    picture(page, "image")
+    page.get_by_role("link", name="sr: read it").click()
+    page.get_by_role("heading", name="Imaging Measurement Report").wait_for()
+    picture(page, "report")
+
+    page.get_by_role("navigation").get_by_role("link", name="Failed").click()
+    page.get_by_text("that we are not authorised").wait_for()
+    picture(page, "failed")
+    page.get_by_role("button", name="Put back task").click()
+    page.get_by_text("1 task put back.").wait_for()
+    assert site.ledger.search.failed() == []
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("heading", name="Sign in").wait_for()
+    page.goto("/studies/1.2.0")
+    assert "/sign-in" in page.url
+
+
+@pytest.mark.parametrize(("name", "scheme", "width"), [("dark", "dark", 1280), ("phone", "light", 390)])
+def test_pages_fit_the_screen_and_can_be_read_by_everybody_in_light_and_dark_and_on_a_phone(
+    page: Any, served: tuple[Site, str], name: str, scheme: str, width: int
+) -> None:
+    """axe finds nothing serious: contrast, names of controls, structure."""
+    served[0].status = replace(served[0].status, lanes=[CLASSIFY, DOWN], problems=["the spool is short"])
+    axe = Path(str(axe_playwright_python.__file__)).with_name("axe.min.js").read_text()
+    page.set_viewport_size({"width": width, "height": 844})
+    page.emulate_media(color_scheme=scheme)
+    sign_in(page, "otto")
+    for path in ("/", "/studies", "/studies/1.2.0", "/images/1", "/reports/4", "/failed"):
+        page.goto(path)
+        picture(page, f"{name}{path.replace('/', '-')}")
+        wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wider <= 0, f"{path} is {wider} pixels wider than the screen"
+        page.evaluate(axe)
+        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+        assert [(path, one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
+
+
+def test_everything_can_be_reached_by_keyboard_and_focus_is_seen(page: Any) -> None:
+    sign_in(page, "vera")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    reached = set()
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.textContent.trim()"))
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+    assert {"Now", "Studies", "Failed", "Conflicts", "Sign out"} <= reached
+
+
+def test_without_script_the_pages_work_all_the_same(browser: Any, served: tuple[Site, str]) -> None:
+    context = browser.new_context(base_url=served[1], java_script_enabled=False)
+    context.set_default_timeout(DEADLINE_MS)
+    page = context.new_page()
+    sign_in(page, "otto")
+    page.goto("/failed")
+    page.get_by_role("button", name="Put back task").click()
+    page.get_by_text("1 task put back.").wait_for()
+    context.close()
