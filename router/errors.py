@@ -4,6 +4,7 @@
     ├── ConfigError               .problems: one line per wrong key; raised before any socket opens
     ├── RefusedError              .status: the DIMSE status to answer
     ├── LeaseLost                 another worker took this task over: drop our work, write nothing
+    ├── StillOwed                 a study cannot be forgotten: something is owed of it
     ├── TransientError            worth another try later
     │   ├── PeerUnreachable       no association could be opened, or it broke
     │   │   └── AssociationBroke  it broke while this very instance was under way
@@ -50,6 +51,10 @@ class RefusedError(RouterError):
 
 class LeaseLost(RouterError):
     """Another worker took this task over."""
+
+
+class StillOwed(RouterError):
+    """A study cannot be forgotten, because something is owed of it or has failed."""
 
 
 class TransientError(RouterError):

@@ -42,6 +42,9 @@ FAULT_POINTS: dict[str, str] = {
     "summary.committed": "the summary and its deliveries are durable",
     "free.committed": "the ledger says that bytes are freed, the files still lie there",
     "free.deleted": "the files of freed bytes are deleted",
+    "forget.marked": "nothing is owed of a study that is to be forgotten, and its bytes count as freed; all of it is still there",
+    "forget.deleted": "the files of the study are deleted, its rows are still there",
+    "forget.committed": "its rows are gone",
 }
 
 

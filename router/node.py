@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -262,7 +263,13 @@ def build_node(settings: Settings) -> Node:
             notifiers=[destination.options.ae_title for destination in committing],
         )
         undo.callback(scp.stop)
-        janitor = Janitor(ledger=ledger, inventory=ledger.queries, spool=spool, retention_s=settings.spool.retention_s)
+        janitor = Janitor(
+            ledger=ledger,
+            inventory=ledger.queries,
+            spool=spool,
+            retention_s=settings.spool.retention_s,
+            expire=_expiry(settings, ledger),
+        )
         audit = open_trail(settings.audit, ae_title=settings.node.ae_title)
         undo.callback(audit.close)
         web = _web(settings, spool=spool, ledger=ledger, scp=scp, steps=steps, analysts=analysts, audit=audit)
@@ -279,6 +286,11 @@ def build_node(settings: Settings) -> Node:
         destinations=targets,
         janitor=janitor,
     )
+
+
+def _expiry(settings: Settings, ledger: SqlLedger) -> Callable[[], int] | None:
+    retention_s = settings.ledger.retention_s
+    return None if retention_s is None else partial(ledger.forgetting.expire, retention_s=retention_s)
 
 
 def _taken_over(holder: str) -> None:

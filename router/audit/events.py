@@ -10,6 +10,7 @@ from router.audit.message import Action, AuditMessage, Code, Outcome, Participan
 _ACTIVITY = Code("110100", "DCM", "Application Activity")
 _STARTED, _STOPPED = Code("110120", "DCM", "Application Start"), Code("110121", "DCM", "Application Stop")
 _ACCESSED = Code("110103", "DCM", "DICOM Instances Accessed")
+_STUDY_DELETED = Code("110105", "DCM", "DICOM Study Deleted")
 _QUERY = Code("110112", "DCM", "Query")
 _ALERT = Code("110113", "DCM", "Security Alert")
 _SOFTWARE_CONFIGURATION = Code("110131", "DCM", "Software Configuration")
@@ -135,6 +136,18 @@ def requeued(
         details={"count": str(count)},
     )
     return _restricted(node, person, (tasks, *_subjects(seen)), refused)
+
+
+def forgotten(node: Node, person: Person, seen: Sequence[Seen], *, refused: str = "") -> AuditMessage:
+    """A.5.3.8: everything of a study is removed from this node; `refused` says why not."""
+    return AuditMessage(
+        event=_STUDY_DELETED,
+        action=Action.DELETE,
+        participants=(person.participant(), node.participant()),
+        outcome=Outcome.MINOR_FAILURE if refused else Outcome.SUCCESS,
+        outcome_description=refused,
+        subjects=_subjects(seen),
+    )
 
 
 def denied(node: Node, person: Person, *, path: str, why: str) -> AuditMessage:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import BigInteger, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from router.core.instance import SopInstance
 from router.core.lifecycle import TaskKind, TaskState
 from router.core.ports import Receipt
 from router.ledger.rows import instance_values
-from router.ledger.schema import event, instance, task
+from router.ledger.schema import event, forgotten, instance, task
 from router.ledger.writer import Transaction
 
 # Statements are made once: making one anew costs SQLAlchemy more than SQLite needs to run it.
@@ -25,8 +26,11 @@ _SAME_UID = select(
     instance.c.bytes_missed_at,
     instance.c.conflict,
 ).where(instance.c.sop_instance_uid == bindparam("uid"))
+# What came before and was forgotten came when it came first: objects made of it say so, and must not differ under one UID.
+_FIRST_AT = select(forgotten.c.received_at).where(forgotten.c.fingerprint == bindparam("of_bytes")).scalar_subquery()
 _NEW_INSTANCE = {
     dialect.__name__.rsplit(".", 1)[-1]: dialect.insert(instance)
+    .values(received_at=func.coalesce(_FIRST_AT, bindparam("now_at", type_=BigInteger)))
     .on_conflict_do_nothing(index_elements=["sop_instance_uid", "sha256"])
     .returning(instance.c.instance_id)
     for dialect in (postgresql, sqlite)
@@ -48,6 +52,11 @@ class Entry:
     """`again`, and its tasks are still in the ledger: nothing new is owed."""
 
 
+def fingerprint(sop_instance_uid: str, sha256: str) -> str:
+    """What stays of an instance that is forgotten: only who has its bytes can tell that it was here."""
+    return hashlib.sha256(f"{sop_instance_uid}\x1f{sha256}".encode()).hexdigest()[:32]
+
+
 class _Rooted(Protocol):
     @property
     def instance_id(self) -> int | None: ...
@@ -61,6 +70,7 @@ def enter(
     """Writes the instance, unless the same bytes are held already. Same UID, other bytes: kept apart as a conflict."""
     same_uid = tx.connection.execute(_SAME_UID, {"uid": new.sop_instance_uid}).all()
     values = {**instance_values(new), "rules": list(rules), "notes": list(notes), "bytes_missed_at": None}
+    at_us = values.pop("received_at")  # of a row that is there it stays: objects that were made of it say when it came
     for row in same_uid:
         if row.sha256 != new.sha256:
             continue
@@ -79,7 +89,14 @@ def enter(
         )
     conflict = bool(same_uid)
     instance_id = tx.connection.execute(
-        _NEW_INSTANCE[tx.connection.dialect.name], {**values, "root_id": root_id, "conflict": conflict}
+        _NEW_INSTANCE[tx.connection.dialect.name],
+        {
+            **values,
+            "root_id": root_id,
+            "conflict": conflict,
+            "now_at": at_us,
+            "of_bytes": fingerprint(new.sop_instance_uid, new.sha256),
+        },
     ).scalar()
     if instance_id is None:  # PostgreSQL: another node entered it since our look
         return enter(tx, new, root_id=root_id, rules=rules, notes=notes)

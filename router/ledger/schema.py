@@ -89,6 +89,12 @@ Index(
 )
 
 Index(
+    "instance_freed",
+    instance.c.bytes_freed_at,
+    sqlite_where=instance.c.bytes_freed_at.is_not(None),
+    postgresql_where=instance.c.bytes_freed_at.is_not(None),
+)
+Index(
     "instance_conflict",
     instance.c.instance_id,
     sqlite_where=text("conflict = 1"),  # as statements have it, so that a planner sees that the index fits
@@ -111,6 +117,15 @@ catalogue = Table(
 Index("catalogue_patient", catalogue.c.patient_id, catalogue.c.catalogue_id)
 Index("catalogue_accession", catalogue.c.accession_number, catalogue.c.catalogue_id)
 Index("catalogue_ae_title", catalogue.c.calling_ae_title, catalogue.c.catalogue_id)
+
+#: Originals that are no longer in the ledger and of which objects were made: should the same bytes come again, so must the
+#: same objects, and when they came first is part of these. Nothing here says whose they were. See ledger.forgetting.
+forgotten = Table(
+    "forgotten",
+    METADATA,
+    Column("fingerprint", Text, primary_key=True),
+    Column("received_at", BigInteger, nullable=False),
+)
 
 #: What peers asked us to commit to (N-ACTION).
 commitment = Table(

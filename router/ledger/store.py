@@ -27,6 +27,7 @@ from router.ledger.catalogue import Catalogue
 from router.ledger.commitments import CommitmentBook
 from router.ledger.engine import Engines, check, open_engines, unusable
 from router.ledger.entry import enter, owe, owed_before, record
+from router.ledger.forgetting import Forgetting
 from router.ledger.instants import seconds_to_us, to_us
 from router.ledger.moves import bring_forward, claim, due_at, end_leases, holds, requeue, settle, sources
 from router.ledger.occupancy import PATIENCE_S, Occupancy, occupy
@@ -72,6 +73,7 @@ class SqlLedger:
         self.recent = RecentEvents(self._engines.read)
         self.search = Search(self._engines.read)
         self._catalogue = Catalogue()
+        self.forgetting = Forgetting(self._writer, self._engines)
         self.commitments = CommitmentBook(self._writer, self._engines.read)
 
     def close(self) -> None:

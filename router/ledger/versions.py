@@ -109,12 +109,14 @@ FROM instance WHERE root_id IS NULL GROUP BY 1, 2, 3, 4 ORDER BY min(instance_id
 
 
 def to_version_3(connection: Connection) -> None:
-    """Summaries of studies: a task may be about all images of one. A catalogue of what people search for."""
+    """Summaries of studies: a task may be about all images of one. A catalogue of what people search for. What is forgotten."""
     sqlite = connection.dialect.name == "sqlite"
     key = "INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT" if sqlite else "BIGSERIAL NOT NULL PRIMARY KEY"
     for statement in (
         "ALTER TABLE task ADD COLUMN study_instance_uid TEXT",
         "CREATE INDEX task_study ON task (study_instance_uid) WHERE study_instance_uid IS NOT NULL",
+        "CREATE INDEX instance_freed ON instance (bytes_freed_at) WHERE bytes_freed_at IS NOT NULL",
+        "CREATE TABLE forgotten (fingerprint TEXT NOT NULL PRIMARY KEY, received_at BIGINT NOT NULL)",
         f"CREATE INDEX instance_conflict ON instance (instance_id) WHERE conflict{' = 1' if sqlite else ''}",
         _CATALOGUE.format(key=key),
         "CREATE INDEX catalogue_patient ON catalogue (patient_id, catalogue_id)",

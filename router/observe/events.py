@@ -52,6 +52,7 @@ EVENTS: dict[str, str] = {
     "spool.damaged": "spooled bytes are not the bytes that were received: alarm",
     "spool.freed": "bytes were freed after all deliveries and the retention time",
     "spool.short": "free space is under spool.free_byte_count_min: C-STORE is answered 0xA700",
+    "ledger.expired": "rows were removed after ledger.retention_s",
     "ledger.opened": "the ledger is open",
     "ledger.taken_over": "the connection to PostgreSQL broke and another node has the ledger now: this one ends",
     "task.brought_forward": "tasks waited longer than they ever do, because a clock was set back: they are due in their usual time",

@@ -60,6 +60,8 @@ class LedgerSettings(Table):
     """[ledger]: the one record of what is owed and done."""
 
     url: Annotated[str, AfterValidator(ledger_url)] = "sqlite:///var/ledger.db"
+    retention_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Rows are kept this long after an instance's bytes were freed; None: for ever."""
 
 
 class CommitmentSettings(Table):

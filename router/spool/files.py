@@ -11,7 +11,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -78,6 +78,16 @@ def spooled_path(root: Path, spool_key: str) -> Path:
     if not there:
         raise SpoolDamaged(f"spool file {spool_key} is gone")
     return place
+
+
+def delete_spooled(root: Path, spool_keys: Iterable[str]) -> None:
+    """Removes files for good, for a command beside the node; those that are gone already are no error. Raises OSError."""
+    places = [_place(root / "objects", key) for key in spool_keys]
+    for place in places:
+        place.unlink(missing_ok=True)
+    for folder in sorted({place.parent for place in places}):
+        if folder.is_dir():
+            Disk().sync_folder(folder)
 
 
 def _place(objects: Path, key: str) -> Path:

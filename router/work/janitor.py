@@ -1,10 +1,13 @@
-"""Keeps the spool in step with the ledger: frees what is no longer needed, removes what nobody knows, misses what is gone."""
+"""Keeps the spool in step with the ledger: frees what is no longer needed, removes what nobody knows, misses what is gone.
+
+Rows of the ledger whose time is over go, too.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from router.core.ports import Spool
@@ -65,11 +68,14 @@ class Janitor:
         inventory: Inventory,
         spool: Files,
         retention_s: float,
+        expire: Callable[[], int] | None = None,
         orphan_grace_s: float = ORPHAN_GRACE_S,
         free_every_s: float = FREE_EVERY_S,
         sweep_every_s: float = SWEEP_EVERY_S,
     ) -> None:
+        """`expire`: removes some rows of the ledger whose time is over, and says how many; None: rows stay."""
         self._ledger = ledger
+        self._expire = expire
         self._inventory = inventory
         self._spool = spool
         self._retention_s = retention_s
@@ -139,6 +145,15 @@ class Janitor:
             after_id = batch[-1].instance_id
         return missing
 
+    def expire(self) -> int:
+        """Removes rows of the ledger whose time is over; returns how many instances. Their bytes were freed before."""
+        count = 0
+        while self._expire is not None and not self._stopping.is_set() and (some := self._expire()):
+            count += some
+        if count:
+            emit("ledger.expired", count=count)
+        return count
+
     def _there(self, spool_key: str) -> bool:
         try:
             self._spool.path(spool_key)
@@ -153,6 +168,7 @@ class Janitor:
                 if turn % self._sweeps_apart == 0:
                     self.find_missing()
                     self.remove_orphans()
+                    self.expire()
                 self.free()
             except Exception as error:  # noqa: BLE001 - tidying can wait; the node goes on
                 emit("worker.crashed", level=logging.ERROR, exc_info=error, kind="janitor")

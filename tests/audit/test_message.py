@@ -33,6 +33,7 @@ ALL = {
     "searched": events.searched(NODE, ANNA, "patient_id=P-1"),
     "viewed": events.viewed(NODE, ANNA, [SEEN, events.Seen(study_instance_uid="1.9")]),
     "requeued": events.requeued(NODE, ANNA, what="tasks 1, 2", count=2, seen=[SEEN]),
+    "forgotten": events.forgotten(NODE, ANNA, [SEEN], refused="2 task(s) are owed or have failed"),
     "denied": events.denied(NODE, ANNA, path="/failed", why="needs the role operator"),
     "user added": events.user_changed(NODE, ANNA, name="otto", action=Action.CREATE, what="added as viewer"),
 }
@@ -56,7 +57,7 @@ def test_every_message_of_ours_has_the_structure_of_the_schema(name: str) -> Non
 def test_every_kind_of_message_is_in_the_list_above() -> None:
     made = {name for name, value in vars(events).items() if callable(value) and name.islower() and name[0] != "_"}
     assert made - {"dataclass"} == {
-        "started", "stopped", "configured", "signed_in", "signed_out", "searched", "viewed", "requeued", "denied", "user_changed"
+        "started", "stopped", "configured", "signed_in", "signed_out", "searched", "viewed", "requeued", "forgotten", "denied", "user_changed"
     }  # fmt: skip
 
 

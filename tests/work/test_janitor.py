@@ -59,6 +59,20 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return events
 
 
+def test_rows_go_in_portions_until_none_is_due(house: House, told: list[str]) -> None:
+    portions = iter([100, 3, 0])
+    janitor = Janitor(
+        ledger=house.ledger,
+        inventory=house.ledger.queries,
+        spool=house.spool,
+        retention_s=100,
+        expire=lambda: next(portions),
+    )
+    assert janitor.expire() == 103
+    assert told == ["ledger.expired"]
+    assert house.janitor.expire() == 0, "without a setting they stay"
+
+
 def test_bytes_go_after_delivery_and_retention_and_the_row_stays(house: House, told: list[str]) -> None:
     key = house.receive("1.1")
     owed = house.receive("1.2")
