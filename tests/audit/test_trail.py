@@ -60,7 +60,13 @@ def test_record_returns_only_after_the_file_is_synced(
 ) -> None:
     synced: list[list[str]] = []
     real = os.fsync
-    monkeypatch.setattr("router.audit.folder.os.fsync", lambda fd: (real(fd), synced.append(lines(folder))))
+
+    def sync(fd: int) -> None:
+        real(fd)
+        if stat.S_ISREG(os.fstat(fd).st_mode):  # the file and not its folder
+            synced.append(lines(folder))
+
+    monkeypatch.setattr("router.audit.folder.os.fsync", sync)
     trail.record(message("anna"))
     assert synced
     assert 'UserID="anna"' in synced[0][0]
