@@ -17,7 +17,14 @@ MODEL_NAME = "dicom-ai-router"
 PURPOSE = ("109102", "DCM", "Processing Equipment")
 
 #: Implementation Class UID (0002,0012) of every file and association of ours (PS3.7 D.3.3.2): one for all versions.
-__all__ = ["IMPLEMENTATION_CLASS_UID", "IMPLEMENTATION_VERSION_NAME", "MANUFACTURER", "MODEL_NAME", "PURPOSE", "is_ours"]
+__all__ = [
+    "IMPLEMENTATION_CLASS_UID",
+    "IMPLEMENTATION_VERSION_NAME",
+    "MANUFACTURER",
+    "MODEL_NAME",
+    "PURPOSE",
+    "is_ours",
+]
 #: Implementation Version Name (0002,0013), VR SH: without a version, so that a result's bytes do not depend on a release.
 IMPLEMENTATION_VERSION_NAME = "DICOM_AI_ROUTER"
 
