@@ -41,6 +41,7 @@ from router.errors import ChildNotReady, ConfigError
 from router.ledger.commitments import REPORT_TARGET
 from router.ledger.reports import ReportLane
 from router.ledger.store import SqlLedger
+from router.observe import meters
 from router.observe.log import configure, emit
 from router.receive.commitment import CommitmentDesk
 from router.receive.scp import StorageScp
@@ -398,7 +399,7 @@ def open_ledger(settings: Settings, *, create: bool = True) -> SqlLedger:
     path = make_url(url).database if url.startswith("sqlite") else None
     if not create and path and not Path(path).exists():
         raise ConfigError([f"ledger.url: there is no ledger at {path} yet: has this node ever run?"])
-    return SqlLedger(url)
+    return SqlLedger(url, timed=meters.committed)
 
 
 def child_argument(classifier: ClassifierSettings) -> str:

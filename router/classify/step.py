@@ -16,6 +16,7 @@ from router.core.ports import Analysis, Analyst, BatchAnalyst, Clock, Ledger, Pr
 from router.core.retry import RetryPolicy
 from router.errors import ChildDied, ChildNotReady, LeaseLost, SpoolDamaged
 from router.faults import fault_point
+from router.observe import meters
 from router.observe.log import emit
 from router.spool.results import spooled
 
@@ -59,7 +60,8 @@ class ClassifyStep:
             with contextlib.suppress(Exception):  # asked alone it will say why
                 requests[task.task_id] = self._request(task)
         try:
-            answers: Sequence[Analysis | Exception] = self._analyst.analyse_all(list(requests.values()))
+            with meters.classifying(tasks[0].target):
+                answers: Sequence[Analysis | Exception] = self._analyst.analyse_all(list(requests.values()))
         except ChildNotReady as error:
             answers = [error] * len(requests)
         return dict(zip(requests, answers, strict=True))
@@ -76,9 +78,10 @@ class ClassifyStep:
 
     def _asked(self, task: Task) -> Analysis:
         asked = self._request(task)
-        return self._analyst.analyse(
-            asked.classifier, asked.instance, asked.path, asked.results, made_before=asked.made_before
-        )
+        with meters.classifying(task.target):
+            return self._analyst.analyse(
+                asked.classifier, asked.instance, asked.path, asked.results, made_before=asked.made_before
+            )
 
     def _run(self, task: Task, answer: Analysis | Exception | None = None) -> None:
         try:

@@ -46,11 +46,11 @@ CHECK_BYTE_COUNT_MAX = 2**30
 class SqlLedger:
     """The one record of what is owed and done."""
 
-    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+    def __init__(self, url: str, *, clock: Clock | None = None, timed: Callable[[float], None] | None = None) -> None:
         """Opens the database, makes its tables when there are none. Raises ConfigError when it cannot be used.
 
         `clock` is for tests; without one the time is this machine's (SQLite) or the database's (PostgreSQL), because
-        leases of several machines are compared.
+        leases of several machines are compared. `timed` is told how long each transaction took, in seconds.
         """
         self._engines = open_engines(url)
         self._clock = clock
@@ -68,7 +68,7 @@ class SqlLedger:
         self._foreign: FileWatch | Notifications | None = None
         if not self._engines.sqlite:
             self._listen_to_others()  # a command that only writes has to tell the others too
-        self._writer = GroupCommit(self._engines.write, now_us=self._now_us, committed=self._ring)
+        self._writer = GroupCommit(self._engines.write, now_us=self._now_us, committed=self._ring, timed=timed)
         self.queries = Queries(self._engines.read)
         self.recent = RecentEvents(self._engines.read)
         self.search = Search(self._engines.read)

@@ -10,6 +10,7 @@ fails everybody hears of that.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -46,8 +47,15 @@ class GroupCommit:
     """Runs pieces of work one after the other, many to a transaction."""
 
     def __init__(
-        self, engine: Engine, *, now_us: Callable[[Connection], int], committed: Callable[[set[Lane]], None]
+        self,
+        engine: Engine,
+        *,
+        now_us: Callable[[Connection], int],
+        committed: Callable[[set[Lane]], None],
+        timed: Callable[[float], None] | None = None,
     ) -> None:
+        """`timed`: told how long each transaction took, in seconds."""
+        self._timed = timed
         self._engine = engine
         self._now_us = now_us
         self._committed = committed
@@ -104,6 +112,7 @@ class GroupCommit:
     def _commit(self, batch: list[tuple[Callable[[Transaction], Any], Future[Any]]]) -> None:
         results: list[tuple[Future[Any], Any, BaseException | None]] = []
         lanes: set[Lane] = set()
+        begun_s = time.monotonic()
         try:
             with self._engine.begin() as connection:
                 now_us = self._now_us(connection)
@@ -128,6 +137,8 @@ class GroupCommit:
             for _, future in batch:
                 future.set_exception(error)
             return
+        if self._timed is not None:
+            self._timed(time.monotonic() - begun_s)
         for future, result, failure in results:
             if failure is None:
                 future.set_result(result)

@@ -11,6 +11,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from router.observe import meters
 from router.observe.events import EVENTS
 
 _LOGGER = logging.getLogger("router")
@@ -56,4 +57,5 @@ def emit(event: str, /, *, level: int = logging.INFO, exc_info: bool | BaseExcep
     """Logs one event of `EVENTS` with its fields. Raises KeyError for a name that is not in the table."""
     if event not in EVENTS:
         raise KeyError(event)
+    meters.happened(event, fields)
     _LOGGER.log(level, event, extra={"fields": fields}, exc_info=exc_info)

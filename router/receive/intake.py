@@ -33,6 +33,7 @@ from router.dimse.contexts import VERIFICATION
 from router.dimse.store import Answer, StoreRequest
 from router.errors import RefusedError
 from router.faults import fault_point
+from router.observe import meters
 from router.observe.log import emit
 from router.receive.header import read_header
 from router.spool.part10 import file_head
@@ -110,14 +111,18 @@ class InstanceSink:
 
     def finish(self) -> Answer:
         """The status of the whole instance: Success only when it is durable and everything owed for it is written down."""
-        refused = self._refused
+        refused, begun_s = self._refused, time.monotonic()
         if refused is None:
             try:
-                return self._take()
+                answer = self._take()
             except RefusedError as error:
                 refused = Refused(status=error.status, reason=str(error))
             except OSError as error:
                 refused = _disk_refusal(error)
+            else:
+                if answer.status == status.SUCCESS:
+                    meters.durable(time.monotonic() - begun_s)
+                return answer
         self._refuse(refused)
         self._tell("instance.refused", level=logging.WARNING, status=f"0x{refused.status:04X}", reason=refused.reason)
         return Answer(status=refused.status, comment=refused.reason)

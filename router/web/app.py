@@ -17,6 +17,7 @@ from router.audit import events
 from router.audit.message import AuditMessage
 from router.ledger.search import Search
 from router.ledger.store import SqlLedger
+from router.observe import meters
 from router.web.door import Door
 from router.web.images import ImagePages
 from router.web.metrics import StatusCollector
@@ -141,7 +142,9 @@ class Probes:
 
     def metrics(self, visit: Visit) -> Response:
         """In the Prometheus text format."""
-        return Response(generate_latest(self._metrics), media_type=CONTENT_TYPE_LATEST)
+        return Response(
+            generate_latest(meters.REGISTRY) + generate_latest(self._metrics), media_type=CONTENT_TYPE_LATEST
+        )
 
 
 def _static(visit: Visit) -> Response:

@@ -1,4 +1,4 @@
-"""Prometheus metrics, read from the ledger at the moment of the scrape: nothing else remembers."""
+"""Prometheus metrics: what the ledger knows is read from it at the moment of the scrape, the rest is `observe.meters`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from router.observe.meters import METERS
 from router.web.status import ReadStatus
 
 #: Every metric: name -> what it says. `docs/operating/metrics.md` lists the same; a test compares.
@@ -20,6 +21,11 @@ METRICS: dict[str, str] = {
     "router_audit_syslog_lost": "audit messages since the start that the syslog receiver never got; the files have them",
     "router_audit_syslog_waiting": "audit messages that wait for the syslog receiver",
     "router_oldest_task_age_seconds": "age of the oldest task that is still owed, by kind and target; 0 when none is",
+    "router_destination_up": "0 while a destination cannot be reached or its breaker is not closed, else 1, by target",
+    "router_destination_down_seconds": "how long a destination has not been reached, by target; 0 while it is",
+    "router_spool_free_bytes": "free space of the spool's file system",
+    "router_spool_free_bytes_min": "spool.free_byte_count_min: with less C-STORE is answered 0xA700",
+    **METERS,
 }
 
 
@@ -35,6 +41,8 @@ class StatusCollector(Collector):
         for name, count in (
             ("router_audit_syslog_lost", status.audit_lost_count),
             ("router_audit_syslog_waiting", status.audit_waiting_count),
+            ("router_spool_free_bytes", status.spool_free_byte_count),
+            ("router_spool_free_bytes_min", status.spool_free_byte_count_min),
         ):
             yield GaugeMetricFamily(name, METRICS[name], value=float(count))
         classifiers = self._family("router_classifier_ready", ["classifier"])
@@ -49,11 +57,16 @@ class StatusCollector(Collector):
             outcomes.add_metric([outcome], count)
         tasks = self._family("router_tasks", ["kind", "target", "state"])
         ages = self._family("router_oldest_task_age_seconds", ["kind", "target"])
+        up = self._family("router_destination_up", ["target"])
+        down = self._family("router_destination_down_seconds", ["target"])
         for lane in status.lanes:
+            if lane.breaker:
+                up.add_metric([lane.target], float(lane.breaker == "closed" and lane.down_s is None))
+                down.add_metric([lane.target], lane.down_s or 0.0)
             ages.add_metric([lane.kind, lane.target], lane.oldest_age_s or 0.0)
             for state, count in lane.counts.items():
                 tasks.add_metric([lane.kind, lane.target, state], count)
-        yield from (classifiers, instances, outcomes, tasks, ages)
+        yield from (classifiers, instances, outcomes, tasks, ages, up, down)
 
     def describe(self) -> list[Metric]:
         """None in advance, so that registering does not read the ledger."""

@@ -99,6 +99,8 @@ class StatusReader:
             lanes=self._lanes(now, totals.done),
             classifiers={name: any(analyst.ready for analyst in of_one) for name, of_one in self._analysts.items()},
             last_hour=self._recent.counts(now),
+            spool_free_byte_count=self._spool.free_byte_count(),
+            spool_free_byte_count_min=self._settings.spool.free_byte_count_min,
             audit_lost_count=self._audit.syslog_lost_count,
             audit_waiting_count=self._audit.syslog_waiting_count,
             audit_trouble=self._audit.syslog_trouble,

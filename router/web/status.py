@@ -48,6 +48,9 @@ class Status:
     """Name -> whether its process is ready; while it is not, images wait and originals do not."""
     last_hour: Mapping[str, int] = field(default_factory=dict)
     """What happened in the last 60 minutes: received, delivered, analysed, failed and so on -> how often."""
+    spool_free_byte_count: int = 0
+    """Of the spool's file system."""
+    spool_free_byte_count_min: int = 0
     audit_lost_count: int = 0
     """Audit messages that the syslog receiver never got; the files have them."""
     audit_waiting_count: int = 0
