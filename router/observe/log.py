@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from router.observe import meters
 from router.observe.events import EVENTS
 
 _LOGGER = logging.getLogger("router")
 _LOGGER.addHandler(logging.NullHandler())  # a command that does not configure a log writes none
+#: Told of each event, written or not. The classify child, which counts nothing, has none.
+_WITNESSES: list[Callable[[str, Mapping[str, object]], None]] = []
 _SILENCED = ("pynetdicom", "pydicom", "highdicom", "PIL", "uvicorn", "sqlalchemy", "matplotlib", "skimage")
 
 
@@ -53,9 +55,15 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
         logger.propagate = False
 
 
+def also_tell(witness: Callable[[str, Mapping[str, object]], None]) -> None:
+    """From now on `witness` is called with the name and the fields of each event; it must be quick, and raise nothing."""
+    _WITNESSES.append(witness)
+
+
 def emit(event: str, /, *, level: int = logging.INFO, exc_info: bool | BaseException = False, **fields: Any) -> None:
     """Logs one event of `EVENTS` with its fields. Raises KeyError for a name that is not in the table."""
     if event not in EVENTS:
         raise KeyError(event)
-    meters.happened(event, fields)
+    for witness in _WITNESSES:
+        witness(event, fields)
     _LOGGER.log(level, event, extra={"fields": fields}, exc_info=exc_info)

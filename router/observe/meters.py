@@ -18,6 +18,7 @@ from router.core.admission import (
     SOP_CLASS_NOT_SUPPORTED,
 )
 from router.observe.events import EVENTS
+from router.observe.log import also_tell
 
 #: Name -> what it says. `docs/operating/metrics.md` lists the same; a test compares.
 METERS: dict[str, str] = {
@@ -71,3 +72,6 @@ def classifying(classifier: str) -> Iterator[None]:
         yield
     finally:
         _CLASSIFY.labels(classifier).observe(time.monotonic() - begun_s)
+
+
+also_tell(happened)
