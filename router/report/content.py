@@ -133,5 +133,5 @@ def _template(identifier: str) -> bytes:
 
 @lru_cache(_KEPT)
 def known(sop_class_uid: str) -> bool:
-    """Whether a SOP class is one of the Standard; readers refuse an IMAGE item of any other."""
-    return bool(UID(sop_class_uid).name != sop_class_uid)
+    """Whether a SOP class is one of the Standard, for images; readers refuse an IMAGE item of any other."""
+    return "Image Storage" in UID(sop_class_uid).name

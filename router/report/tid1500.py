@@ -62,7 +62,10 @@ def commented(comments: tuple[str, ...]) -> tuple[bytes, ...]:
 
 
 def image_library(context: Context) -> bytes:
-    """TID 1600 with the image, and TID 1602 as far as every image has it."""
+    """TID 1600 with the image, and TID 1602 as far as every radiograph has it; nothing for another modality.
+
+    TID 1602 asks for a modality of CID 29, which has no «other», and for more of some others than we read.
+    """
     described = [
         counted(Relationship.ACQUISITION, name, count, codes.PIXELS)
         for name, count in ((codes.PIXEL_DATA_ROWS, context.rows), (codes.PIXEL_DATA_COLUMNS, context.columns))
@@ -72,14 +75,17 @@ def image_library(context: Context) -> bytes:
 
 
 def library_of(*entries: bytes) -> bytes:
-    """TID 1600 with one group."""
+    """TID 1600 with one group; nothing without an entry."""
+    if not any(entries):
+        return b""
     return container(codes.IMAGE_LIBRARY, container(codes.IMAGE_LIBRARY_GROUP, *entries))
 
 
 def library_entry(sop_class_uid: str, sop_instance_uid: str, modality: str, *described: bytes) -> bytes:
-    """TID 1601; `described` are further items of TID 1602."""
-    known = modality if modality in codes.MODALITIES else "OT"
-    what = coded(Relationship.ACQUISITION, codes.MODALITY, Code(known, "DCM", codes.MODALITIES[known]))
+    """TID 1601; `described` are further items of TID 1602. Nothing for what is no radiograph."""
+    if modality not in codes.MODALITIES:
+        return b""
+    what = coded(Relationship.ACQUISITION, codes.MODALITY, Code(modality, "DCM", codes.MODALITIES[modality]))
     return referring(codes.SOURCE, sop_class_uid, sop_instance_uid, what, *described)
 
 

@@ -145,7 +145,9 @@ def _content(context: Context, prediction: Prediction, comments: tuple[str, ...]
     items = report[0].ContentSequence
     at = next(index for index, item in enumerate(items) if item.ValueType == "CONTAINER")
     # TID 1500 is extensible: the comments come first because people read from the top.
-    for item in reversed([*(_comment(text) for text in comments), _image_library(context)]):
+    # A modality that is not of CID 29 has no image library.
+    library = [_image_library(context)] if context.modality in codes.MODALITIES else []
+    for item in reversed([*(_comment(text) for text in comments), *library]):
         items.insert(at, item)
     return report
 
@@ -200,7 +202,7 @@ def _parameters(prediction: Prediction, finding: Finding) -> list[str]:
 def _image_library(context: Context) -> Any:
     """TID 1600, by hand: highdicom's own raises for most radiographs (no Imager Pixel Spacing, Secondary Capture)."""
     image = _reference(codes.SOURCE, context)
-    modality = context.modality if context.modality in codes.MODALITIES else "OT"
+    modality = context.modality
     described = [
         sr.CodeContentItem(
             name=_concept(codes.MODALITY),

@@ -63,6 +63,27 @@ def test_it_says_whether_it_was_declined_or_failed_and_why(outcome: NotAnalysed,
     assert document.SeriesDescription == "AI NOT ANALYSED, no result NOT FOR DIAGNOSIS"
 
 
+@pytest.mark.parametrize(
+    ("sop_class", "modality"),
+    [
+        (b"1.2.840.10008.5.1.4.1.1.88.33", b"SR"),
+        (b"1.2.840.10008.5.1.4.1.1.481.5", b"RTPLAN"),
+        (b"1.2.840.10008.5.1.4.1.1.9.1.1", b"ECG "),
+        (b"1.2.840.10008.5.1.4.1.1.6.1", b"US"),
+        (b"1.2.840.10008.5.1.4.1.1.7", b"OT"),
+        (b"1.2.840.10008.5.1.4.1.1.104.1", b"CR"),
+    ],
+)
+def test_what_is_no_radiograph_or_no_image_at_all_has_a_valid_one(
+    sop_class: bytes, modality: bytes, tmp_path: Path
+) -> None:
+    source = read({**HEADER, "SOPClassUID": sop_class, "Modality": modality})
+    result = NotAnalysedBuilder().explain(source, instance_of(source), LATERAL, CLASSIFIER)
+    assert check(result, source) == []
+    dump = validated(result.data, tmp_path)
+    assert ("Image Library" in dump) == (modality == b"CR"), "TID 1602 takes a modality of CID 29 alone"
+
+
 def test_nothing_in_it_can_be_read_as_a_finding(tmp_path: Path) -> None:
     dump = validated(made().data, tmp_path)
     for word in ("Measurement Group", "Certainty", "Present", "Absent", "threshold"):
