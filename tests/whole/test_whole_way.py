@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from click.testing import CliRunner
 
+from router.cli import cli
 from router.core.findings import NotAnalysed
 from router.core.instance import InstanceKind
 from tests.peers import (
@@ -262,8 +264,14 @@ def test_logs_hold_no_patient_data_at_debug_level(tmp_path: Path, storescp: Stor
         assert success_count(dcmsend(node.port, path)) == 1
         node.settle()
         dashboard = node.get("/")[1] + node.get("/metrics")[1] + node.get("/health/ready")[1]
+        asked = [["queue"], ["trace", str(ds.StudyInstanceUID)], ["conformance"]]
+        told = [CliRunner().invoke(cli, [*words, "--config", str(node.config)]).output for words in asked]
+        forgotten = CliRunner().invoke(
+            cli, ["forget", "--study", str(ds.StudyInstanceUID), "--config", str(node.config)]
+        )
+        assert forgotten.exit_code == 0
     node.events()  # every line is JSON
-    text = node.log.read_text() + dashboard
+    text = node.log.read_text() + dashboard + "".join(told) + forgotten.output
     assert "instance.received" in text
     assert not [value for value in planted.values() if value in text or value.split("^")[0] in text]
 
