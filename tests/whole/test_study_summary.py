@@ -83,6 +83,7 @@ class Site:
             sha256=hashlib.sha256(data).hexdigest(),
             spool_key=self.spool.put(meta() + data),
             received_at=self.clock.now(),
+            header={"Modality": "CR"},
         )
         order = ClassifyOrder(classifier="cxr", results=("sr", "study-summary"), results_to=("pacs",))
         self.ledger.accept(instance, Plan(rules=("all",), classify=(order,), summary_quiet_s=QUIET_S))
