@@ -186,13 +186,20 @@ def spoilt(pixels: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[str, 
     yield "a small part", _toned(_of_array((part + 1024) / 2048), rng)
 
 
-def whitened(pixels: np.ndarray) -> Iterator[np.ndarray]:
-    """A lung made white, the right one and the left one: those who are most ill must not be refused for it."""
+def whitened(pixels: np.ndarray, rng: np.random.Generator | None = None) -> Iterator[np.ndarray]:
+    """A lung made white, the right one and the left one: those who are most ill must not be refused for it.
+
+    All of the lung without `rng`; with it, to be learnt from, more or less of it.
+    """
     row, column = np.mgrid[0:SIDE, 0:SIDE] / (SIDE - 1)
     for middle in (0.3, 0.7):
-        inside = 1 - np.sqrt(((column - middle) / 0.19) ** 2 + ((row - 0.47) / 0.36) ** 2)
-        share = 0.9 / (1 + np.exp(-np.clip(inside / 0.06, -30, 30)))
-        yield pixels + share * (np.maximum(np.percentile(pixels, 80), pixels) - pixels)
+        at, width, height, share = (0.47, 0.19, 0.36, 0.9)
+        if rng is not None:
+            at, width, height = rng.uniform(0.35, 0.65), rng.uniform(0.12, 0.22), rng.uniform(0.15, 0.4)
+            share, middle = rng.uniform(0.5, 0.95), middle + rng.uniform(-0.05, 0.05)  # noqa: PLW2901
+        inside = 1 - np.sqrt(((column - middle) / width) ** 2 + ((row - at) / height) ** 2)
+        amount = share / (1 + np.exp(-np.clip(inside / 0.06, -30, 30)))
+        yield pixels + amount * (np.maximum(np.percentile(pixels, 80), pixels) - pixels)
 
 
 def varied(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -47,7 +47,7 @@ class GateSettings(Table):
 
     modalities: Annotated[Names, Field(min_length=1)] = ("CR", "DX")
     """Values of Modality (0008,0060) that are classified."""
-    picture_min: Annotated[float, Field(ge=0, le=1)] = 0.4
+    picture_min: Annotated[float, Field(ge=0, le=1)] = 0.2
     """A picture that looks less like a frontal chest radiograph than this (0 to 1) is refused; 0 refuses none."""
 
 

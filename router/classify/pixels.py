@@ -57,7 +57,7 @@ def _ends(values: NDArray[np.integer[Any]], ds: Dataset, shape: FrameShape) -> t
     """
     slope, intercept = rescale(ds)
     least, most = int(values.min()), int(values.max())
-    low, high = _range(shape)
+    low, high = (float(end) for end in _range(shape))
     half = 2 ** (shape.bits_stored - 1)
     if least < low or most > high:
         raise refusal("value_range")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from router.classify.gate import REASONS, GateSettings, gate, remarks
 from router.classify.phantom import phantom_dicom
 from router.core import provenance
 from router.errors import NotForThisClassifier
+from tests.peers import ROOT
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
@@ -132,6 +134,11 @@ def test_remarks_say_what_the_network_does_not_see(made) -> None:
     assert remarks(square) == ()
     odd = made(np.zeros((64, 70), np.uint16), BurnedInAnnotation="YES", ViewPosition=None)
     assert len(remarks(odd)) == 3
+
+
+def test_every_reason_is_on_the_page() -> None:
+    page = (ROOT / "docs/gate.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([a-z_]+)` \| (.+) \|$", page, flags=re.MULTILINE) == list(REASONS.items())
 
 
 @pytest.mark.parametrize("modality", ["CR", "DX"])
