@@ -100,3 +100,10 @@ def test_the_patterns_above_find_what_they_are_for(pattern: re.Pattern[str], lin
 def test_and_nothing_else(line: str) -> None:
     assert not _LEFTOVERS.search(line)
     assert not _MACHINE_PATHS.search(line)
+
+
+def test_what_begins_like_a_program_can_be_run() -> None:
+    """make runs them by name; an editor that writes a file anew may take the permission away."""
+    begins = [path for path in tree.files() if path.is_file() and path.read_bytes()[:2] == b"#!"]
+    assert len(begins) >= 3
+    assert [tree.name(path) for path in begins if not path.stat().st_mode & 0o100] == []
