@@ -238,6 +238,8 @@ def test_killed_at_any_step_it_is_made_once_and_with_the_same_bytes(tmp_path: Pa
         made = [*again.after_quiet(), *again.after_quiet()]
         assert len(made) == 1, point
         results.append(made[0][1])
-        assert [line.what for line in again.ledger.queries.trace(made[0][0].sop_instance_uid)].count("made") == 2, "its first image's report, and it"
+        assert [line.what for line in again.ledger.queries.trace(made[0][0].sop_instance_uid)].count("made") == 2, (
+            "its first image's report, and it"
+        )
         again.close()
     assert len(set(results)) == 1, "the same bytes, with and without a death in between"

@@ -340,7 +340,7 @@ def test_the_same_uid_with_other_bytes_is_delivered_as_well_and_shown_as_a_confl
         assert len(node.events("instance.conflict")) == 1
         assert len(node.events("instance.duplicate")) == 2
         assert "router_conflicts 1.0" in node.get("/metrics")[1]
-        assert "conflicts:" in node.get("/")[1]
+        assert '<span class="figure">1</span>conflicts' in node.get("/")[1]
         shown = node.run("trace", uid_of(first)).stdout
     assert "conflict" in shown
     assert shown.count("SHA-256") == 4, "two originals and their reports"
