@@ -99,8 +99,7 @@ class Node:
     def warm_up(self) -> None:
         """Starts the classify children now, so that the first image need not wait for them; returns at once.
 
-        By a thread that stays: Linux ends a child when the thread that started it ends (see `router.child`). Not by the
-        main thread: on a busy machine a child needs long, and SIGTERM must not wait for it.
+        Not by the main thread: on a busy machine a child needs long, and SIGTERM must not wait for it.
         """
 
         def start() -> None:
@@ -109,7 +108,6 @@ class Node:
                     continue
                 with contextlib.suppress(ChildNotReady):  # logged where it happened; the worker tries again
                     analyst.start()
-            threading.Event().wait()
 
         threading.Thread(target=start, name="warm-up", daemon=True).start()
 

@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -40,6 +41,9 @@ START_LIMIT_S = 60.0
 #: Pauses after a child that died at start: a missing library is not mended by starting again a hundred times a second.
 START_FIRST_PAUSE_S, START_PAUSE_CAP_S = 1.0, 60.0
 _CLOSE_LIMIT_S = 2.0
+#: Linux ends a child with the thread that started it (`confinement.die_with_parent`), and a worker may end while another
+#: one's image is still there: so a thread that stays starts them all.
+_STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="child-starter")
 #: Ends of a child in words.
 _SIGNALS = {
     signal.SIGKILL: "was killed (SIGKILL), perhaps for want of memory",
@@ -163,18 +167,18 @@ class ChildAnalyst:
     def close(self) -> None:
         """Ends the child. An image that it is at gets a moment; then it is killed, and nobody is to blame: ChildNotReady."""
         self._closing = True
-        busy = not self._lock.acquire(timeout=_CLOSE_LIMIT_S)
-        at_work = self._child or self._starting
-        if busy:
+        while not self._lock.acquire(timeout=_CLOSE_LIMIT_S):
+            at_work = self._child or self._starting
             if at_work is not None:
                 at_work.kill()
-            self._lock.acquire()
         child, self._child = self._child, None
         self._lock.release()
         if child is not None:
             child.close()
 
     def _running(self) -> _Child:
+        if self._closing:  # also for whoever waited for the lock when the child was killed
+            raise ChildNotReady("the node is stopping")
         if self._child is not None and self._child.alive():
             return self._child
         if self._child is not None:  # died while it had nothing to do
@@ -189,6 +193,7 @@ class ChildAnalyst:
             child = self._starting = _Child(self._command, self._arguments)
             child.greet(self._start_limit_s)
         except ChildDied as error:
+            self._starting = None
             pause_s = min(START_PAUSE_CAP_S, START_FIRST_PAUSE_S * 2.0 ** min(self._start_failures, 16))
             self._start_failures += 1
             self._start_problem = str(error)
@@ -225,12 +230,13 @@ class _Child:
         with theirs:
             fd = theirs.fileno()
             try:
-                self._process = subprocess.Popen(
+                self._process = _STARTER.submit(
+                    subprocess.Popen,
                     [*command, str(fd), *arguments],
                     pass_fds=(fd,),
                     stdin=subprocess.DEVNULL,
                     start_new_session=True,  # a group of its own, so that whatever it starts dies with it
-                )
+                ).result()
             except OSError as error:
                 ours.close()
                 raise ChildDied(f"the classify child cannot be started: {error.strerror}") from error

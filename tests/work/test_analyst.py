@@ -182,6 +182,48 @@ def test_closing_waits_for_no_child_that_hangs_and_blames_no_image(
     assert len(caught) == 1
 
 
+def test_closing_waits_for_no_second_image_that_waits_for_the_same_child(analyst: Callable[..., ChildAnalyst]) -> None:
+    keeper = analyst("time.sleep(1000)", time_limit_s=600)
+    keeper.start()
+    caught: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            ask(keeper)
+        except ChildNotReady as error:
+            caught.append(error)
+
+    workers = [threading.Thread(target=work, daemon=True) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    wait_until(keeper._lock.locked, what="the child is asked")
+    closing = threading.Thread(target=keeper.close, daemon=True)
+    closing.start()
+    closing.join(60)
+    assert not closing.is_alive(), "whoever waited got a new child, and the node does not end"
+    for worker in workers:
+        worker.join(60)
+    assert len(caught) == len(workers), "nobody is to blame"
+    with pytest.raises(ChildNotReady):
+        keeper.start()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with the thread that started it")
+def test_the_end_of_the_worker_that_started_a_child_is_not_the_end_of_the_child(
+    analyst: Callable[..., ChildAnalyst],
+) -> None:
+    keeper = analyst(
+        greeting="from router.confinement import die_with_parent; die_with_parent(); link.send_bytes(READY)"
+    )
+    worker = threading.Thread(target=keeper.start)
+    worker.start()
+    worker.join(60)
+    wait_until(lambda: not Path(f"/proc/self/task/{worker.native_id}").exists(), what="the worker's thread is gone")
+    child = keeper._child
+    assert child is not None
+    assert pid(ask(keeper)) == child.pid, "another worker may have had an image there"
+
+
 def _of_group(number: int) -> list[str]:
     """Processes that are still in a process group, zombies aside."""
     fields = [
