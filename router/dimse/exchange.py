@@ -112,8 +112,8 @@ class Exchange:
             self._begun_at, self._byte_count = time.monotonic(), 0
         found = self._assembler.fragment(context_id, control, data)
         if found is None:
-            return
-        if isinstance(found, Command):
+            self._keep_pace()
+        elif isinstance(found, Command):
             self._begin(context_id, found)
         else:
             self._data(found.data, last=found.last)
@@ -204,13 +204,17 @@ class Exchange:
         # What is refused is drained, so that the refusal can be told; but not for ever.
         if self._byte_count > 2 * self._limits.dataset_byte_count_max:
             raise ProtocolError("a data set goes on far beyond node.dataset_byte_count_max")
-        elapsed_s = time.monotonic() - self._begun_at
-        if elapsed_s > self._limits.idle_timeout_s + self._byte_count / BYTES_PER_SECOND_MIN:
-            raise ProtocolError(f"a data set arrives with less than {BYTES_PER_SECOND_MIN} bytes a second")
+        self._keep_pace()
         if message.sink is not None and data:
             message.sink.write(data)
         if last:
             self._close()
+
+    def _keep_pace(self) -> None:
+        """Fragments without bytes, or with one each, would keep an association at work for ever. Raises ProtocolError."""
+        elapsed_s = time.monotonic() - self._begun_at
+        if elapsed_s > self._limits.idle_timeout_s + self._byte_count / BYTES_PER_SECOND_MIN:
+            raise ProtocolError(f"a message arrives with less than {BYTES_PER_SECOND_MIN} bytes a second")
 
     def _close(self) -> None:
         """The open message is complete. In this order nobody finds it neither open nor complete."""

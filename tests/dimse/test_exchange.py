@@ -10,7 +10,7 @@ from router.core import commitment
 from router.dimse.command import C_ECHO_RQ, N_ACTION_RQ, Command, parse_command
 from router.dimse.exchange import Exchange, Message
 from router.dimse.limits import FOLLOW_UPS_MAX, WireLimits
-from router.dimse.pdu import presentation_data
+from router.dimse.pdu import ProtocolError, presentation_data
 from router.dimse.store import Answer, DataSetSink, EventReport, PeerIdentity, ServiceRequest, Services
 from tests.edge.rawpeer import command, element, us
 
@@ -159,3 +159,10 @@ def test_an_echo_is_complete_without_a_data_set() -> None:
     line.exchange.answer(message)
     (sent,) = line.sent
     assert parse_command(bytes(next(presentation_data(memoryview(sent)[6:]))[2])).status == 0
+
+
+def test_a_command_that_never_ends_is_not_waited_for_however_often_something_comes() -> None:
+    line = Line(idle_timeout_s=1e-9)
+    with pytest.raises(ProtocolError, match="arrives with less than"):
+        for _ in range(3):
+            line.exchange.take(1, 1, memoryview(b""))
