@@ -119,7 +119,8 @@ class SqlLedger:
 
         fault_point("accept.begun")
         receipt = self._writer.do(work)
-        self._catalogue.committed(instance)
+        if receipt is not Receipt.DUPLICATE:  # which may have come by another AE title than the one that is entered
+            self._catalogue.committed(instance)
         fault_point("accept.committed")
         return receipt
 

@@ -220,3 +220,8 @@ def test_lists_that_a_page_asks_for_use_an_index(tmp_path: Path) -> None:
     scans = {plan for plan, _ in plans if plan.startswith(("SCAN instance", "SCAN event", "SCAN task"))}
     allowed = ("instance_conflict",)  # small
     assert [(p, s) for p, s in plans if p in scans and not p.endswith(allowed)] == []
+
+
+def test_a_duplicate_by_another_way_does_not_hide_what_then_comes_that_way(ledger: SqlLedger) -> None:
+    take(ledger, image("1.1"), image("1.1", ae="CR2"), image("1.2", ae="CR2"))
+    assert found(ledger, calling_ae_title="CR2") == ["1.2"]
