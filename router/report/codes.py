@@ -16,7 +16,7 @@ from router import __version__
 from router.core.uids import digest
 
 #: Raise it with every change that makes a document of the same prediction another document.
-WRITER_VERSION = "3"
+WRITER_VERSION = "4"
 
 #: Coding Scheme Designator of labels that are not in the table (PS3.16 8.2: private designators begin with 99).
 PRIVATE_SCHEME = "99DICOMAIROUTER"

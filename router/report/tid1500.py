@@ -110,8 +110,15 @@ def finding_group(uid: str, prediction: Prediction, finding: Finding, image: byt
         measured(contains, codes.CERTAINTY, percent, codes.PERCENT, method, *derived),
         coded(contains, row.code, codes.PRESENT if finding.present else codes.ABSENT),
         image,
+        worded(contains, codes.COMMENT, in_words(finding)),
         template=GROUP_TEMPLATE,
     )
+
+
+def in_words(finding: Finding) -> str:
+    """The score beside its threshold, for viewers that show the texts of a group and leave out numbers (OHIF 3.13)."""
+    score, threshold = (round(100 * float(value), _PERCENT_DIGITS) for value in (finding.score, finding.threshold))
+    return f"{score:g} %, threshold {threshold:g} %: {'present' if finding.present else 'absent'}"
 
 
 def _parameters(prediction: Prediction, finding: Finding) -> list[str]:

@@ -182,6 +182,8 @@ def _group(context: Context, prediction: Prediction, finding: Finding) -> Any:
         qualitative_evaluations=[sr.QualitativeEvaluation(name=_concept(row.code), value=_concept(answer))],
     )
     group[0].ContentSequence.append(_reference(codes.SOURCE_OF_MEASUREMENT, context))
+    percents = f"{round(100 * finding.score, 2):g} %, threshold {round(100 * finding.threshold, 2):g} %"
+    group[0].ContentSequence.append(_comment(f"{percents}: {'present' if finding.present else 'absent'}"))
     return group
 
 
