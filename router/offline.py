@@ -13,7 +13,7 @@ from router.core.findings import outcome_to_json
 from router.core.instance import SopInstance
 from router.core.rules import mismatch, value_of
 from router.deliver.sources import NotDicom, Source, find
-from router.errors import ChildDied, ConfigError, RefusedError, RouterError
+from router.errors import ChildDied, ConfigError, RefusedError
 from router.node import child_argument, planner
 from router.receive.header import read_header
 from router.settings import ClassifierSettings, Settings, parse
