@@ -92,6 +92,7 @@ class FastAssociation:
                 message.discard()
             self._exchange.discard()
         finally:
+            del self._exchange  # it knows us: so our buffer would be memory until the garbage collector comes by
             if last_word:
                 say_goodbye(self.agreed.connection, last_word, timeout_s=FAREWELL_S)
             self.agreed.connection.close()
