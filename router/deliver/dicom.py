@@ -189,7 +189,6 @@ class DicomDestination:
         if problem is None:
             return
         settled(item.index, problem)
-        line.proven = True
         if line.association.cut_off:  # the others that are outstanding are to blame for nothing
             todo.extendleft(reversed([lost for lost in line.abandon() if lost is not item]))
             line.open()

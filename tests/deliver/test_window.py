@@ -153,6 +153,27 @@ def test_a_parked_association_that_breaks_on_use_blames_none_of_several(
     assert scp.proposed == [8, 8], "nobody is to blame, so the window stays"
 
 
+def test_an_instance_that_cannot_be_sent_proves_nothing_of_a_parked_association(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from router.deliver.association import Association
+
+    def answers(waiting: Sequence[Stored]) -> tuple[list[list[bytes]], list[Stored]] | None:
+        if len(scp.proposed) == 1 and waiting[-1].uid != "1.2.3.0":
+            return None
+        return [[answer(one)] for one in waiting], list(waiting)
+
+    monkeypatch.setattr(Association, "alive", lambda _: True)
+    with window_scp(grants=None, answers=answers) as scp:
+        destination = dicom_destination(scp.port, keep_open_s=60)
+        assert send(destination, [drawn(tmp_path, "1.2.3.0", byte_count=10)]) == [Delivered()]
+        damaged, good = (drawn(tmp_path, f"1.2.3.{n}", byte_count=10) for n in (1, 2))
+        damaged.path.write_bytes(b"x" * damaged.path.stat().st_size)
+        outcomes = send(destination, [damaged, good])
+        destination.close()
+    assert [type(outcome) for outcome in outcomes] == [SpoolDamaged, Delivered], "the peer had gone before it was used"
+
+
 @pytest.mark.parametrize("grants", [None, 4])
 def test_a_long_instance_that_is_damaged_is_on_its_way_but_never_whole(tmp_path: Path, grants: int | None) -> None:
     batch = [drawn(tmp_path, f"1.2.3.{n}", byte_count=3_000_000 if n in (2, 4) else 10) for n in range(1, 6)]
