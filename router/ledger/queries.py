@@ -127,14 +127,17 @@ class Queries:
         `done`: how many tasks of a (kind, target) are done, if that was counted a moment ago: counting them takes longer
         the longer the ledger is, all others are found by small indexes.
         """
-        lane = (task.c.kind, task.c.target, task.c.state)
-        counted = select(*lane, func.count()).group_by(*lane)
-        queries = [counted] if done is None else [counted.where(is_state(task.c.state, *states)) for states in _UNSETTLED]
-        found: dict[tuple[str, str], dict[TaskState, int]] = {key: {TaskState.DONE: n} for key, n in (done or {}).items()}
+        found: dict[tuple[str, str], dict[TaskState, int]] = {}
         with self._engine.connect() as connection:
-            for query in queries:
-                for kind, target, state, count in connection.execute(query):
+            if done is None:
+                lane = (task.c.kind, task.c.target, task.c.state)
+                for kind, target, state, count in connection.execute(select(*lane, func.count()).group_by(*lane)):
                     found.setdefault((kind, target), {})[TaskState(state)] = count
+            else:
+                for key in lanes_of(connection):
+                    found[key] = _unsettled(connection, *key)
+                    if done.get(key):
+                        found[key][TaskState.DONE] = done[key]
             return [
                 LaneCounts(
                     kind=TaskKind(kind),
