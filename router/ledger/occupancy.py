@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from router.errors import ConfigError
 from router.ledger.engine import Engines
@@ -110,7 +110,7 @@ class ServerOccupancy:
                     continue
                 self._connection = self._open()
                 holder = self._take()
-            except DBAPIError:
+            except SQLAlchemyError:
                 self._drop()  # broken, or the server is away: nobody can work, neither we nor another node
                 continue
             if holder is not None:
@@ -145,7 +145,7 @@ class ServerOccupancy:
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(DBAPIError):
+            with suppress(SQLAlchemyError):
                 connection.close()
 
 

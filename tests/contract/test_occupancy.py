@@ -9,8 +9,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+from sqlalchemy.exc import TimeoutError as NoConnection
 
 from router.errors import ConfigError
 from router.ledger import occupancy
@@ -176,3 +178,24 @@ def test_a_session_of_ours_that_the_server_still_believes_in_is_ended(server: st
     ledger.close()
     kept.invalidate()
     kept.close()
+
+
+def test_a_connection_that_cannot_be_had_at_the_moment_does_not_end_the_watch(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = SqlLedger(server)
+    ledger.occupy(lost=nobody)
+    held = ledger._occupancy
+    assert isinstance(held, ServerOccupancy)
+    opened = held._open
+    refusals = [NoConnection("QueuePool limit reached")]
+    monkeypatch.setattr(held, "_open", lambda: opened() if not refusals else _raise(refusals.pop()))
+    ((pid, _),) = holders(server)
+    end(server, pid)
+    wait_until(lambda: [h for h in holders(server) if h[0] != pid], 60, "the lock is taken anew")
+    assert not refusals
+    ledger.close()
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
