@@ -19,7 +19,7 @@ def mended(frame: bytes) -> bytes:
     """The same codestream with the only limits that its process allows; unchanged when nothing is wrong.
 
     Only bytes of the first scan's header differ, so every pixel is what the encoder meant.
-    Raises UnreadablePixels when there is no scan. Source: ITU-T T.81 B.2.3, table B.3.
+    Raises UnreadablePixels when there is no scan, or no longer. Source: ITU-T T.81 B.2.3, table B.3.
     """
     at, sequential = 2, False
     if frame[:2] != bytes((0xFF, _START)):
@@ -36,4 +36,6 @@ def mended(frame: bytes) -> bytes:
             return frame[: end - 3] + _LIMITS + frame[end:]
         sequential = marker in _SEQUENTIAL if marker in _FRAMES else sequential
         at = end
+    if at + 4 > len(frame):
+        raise UnreadablePixels("its compressed pixel data is cut off before the scan")
     raise UnreadablePixels("a JPEG frame has no scan")
