@@ -260,7 +260,7 @@ def loaded_by_the_child(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         timeout=60,
     )
     told, modules = json.loads(done.stdout)
-    assert told[0] == {"ready": True}
+    assert told[0]["ready"] is True
     assert told[2] == "DICM", told[1]
     return set(modules)
 
