@@ -16,10 +16,9 @@ from router.core.findings import ClassifierIdentity, Finding, Prediction
 from router.core.instance import InstanceKind, Reference, SopInstance
 from router.core.ports import ResultObject
 from router.core.uids import digest, result_series_instance_uid, result_sop_instance_uid
-from router.errors import NotReportable
 from router.report.codes import Code, ascii_text, software_versions
 from router.report.content import concept
-from router.report.context import Context, context_of
+from router.report.context import Context, context_of_received
 from router.report.document import NOT_FOR_DIAGNOSIS, content_time, equipment
 from router.report.elements import data_set, element, item, sequence, text
 from router.report.part10 import part10
@@ -76,9 +75,7 @@ def attachment(sort: Sort, source: Any, instance: SopInstance, prediction: Predi
 
     Raises NotReportable when the image cannot be referred to, or when the prediction is nonsense.
     """
-    context = context_of(source, sop_class_uid=instance.sop_class_uid)
-    if context.sop_instance_uid != instance.sop_instance_uid:
-        raise NotReportable("the data set is not of the instance that was received")
+    context = context_of_received(source, instance)
     refuse_nonsense(prediction)
     classifier = prediction.classifier
     parameters = digest(what_scores_depend_on(prediction))

@@ -19,6 +19,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
 
 from router.core.admission import UID_LENGTH_MAX, UID_TEXT_LENGTH_MAX
+from router.core.instance import SopInstance
 from router.errors import NotReportable
 from router.report.charset import decoded, encoded, settled_terms
 from router.report.repair import REPAIRS
@@ -64,6 +65,14 @@ class Context:
     """«+0100»; empty when the image does not say."""
     repairs: tuple[str, ...]
     """What was repaired, left out or inherited although not valid; names attributes, never quotes their values."""
+
+
+def context_of_received(source: Any, instance: SopInstance) -> Context:
+    """`context_of` the data set of a received instance. Raises NotReportable, also when it is another instance's."""
+    context = context_of(source, sop_class_uid=instance.sop_class_uid)
+    if context.sop_instance_uid != instance.sop_instance_uid:
+        raise NotReportable("the data set is not of the instance that was received")
+    return context
 
 
 def context_of(source: Any, *, sop_class_uid: str = "") -> Context:

@@ -15,11 +15,10 @@ from router.core.findings import ClassifierIdentity, NotAnalysed
 from router.core.instance import InstanceKind, SopInstance
 from router.core.ports import ResultObject
 from router.core.uids import digest, result_series_instance_uid, result_sop_instance_uid
-from router.errors import NotReportable
 from router.report import codes, tid1500
 from router.report.codes import ascii_text, writer_digest
 from router.report.content import Relationship, coded, container, worded
-from router.report.context import context_of
+from router.report.context import context_of_received
 from router.report.document import DEMONSTRATION, NOT_FOR_DIAGNOSIS, Document, encoded
 from router.settings import Table
 
@@ -45,9 +44,7 @@ class NotAnalysedBuilder:
         self, source: Any, instance: SopInstance, outcome: NotAnalysed, classifier: ClassifierIdentity
     ) -> ResultObject:
         """The SR as a DICOM file, explicit VR little endian. Raises NotReportable when the image cannot be referred to."""
-        context = context_of(source, sop_class_uid=instance.sop_class_uid)
-        if context.sop_instance_uid != instance.sop_instance_uid:
-            raise NotReportable("the data set is not of the instance that was received")
+        context = context_of_received(source, instance)
         identity = {
             "algorithm": classifier.algorithm,
             "version": classifier.version,

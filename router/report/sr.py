@@ -19,7 +19,7 @@ from router.core.uids import digest, result_series_instance_uid, result_sop_inst
 from router.errors import NotReportable
 from router.report import tid1500
 from router.report.codes import Confirmation, ascii_text, finding_code, writer_digest
-from router.report.context import context_of
+from router.report.context import context_of_received
 from router.report.document import DEMONSTRATION, NOT_FOR_DIAGNOSIS, Document, encoded
 from router.settings import Table
 
@@ -57,9 +57,7 @@ class SrBuilder:
 
         `made_before`: documents of the same image by the classifier of the same name here, newest first.
         """
-        context = context_of(source, sop_class_uid=instance.sop_class_uid)
-        if context.sop_instance_uid != instance.sop_instance_uid:
-            raise NotReportable("the data set is not of the instance that was received")
+        context = context_of_received(source, instance)
         refuse_nonsense(prediction)
         classifier = prediction.classifier
         parameters = digest(what_scores_depend_on(prediction))

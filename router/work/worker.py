@@ -109,13 +109,11 @@ class Worker:
 
     def join(self, timeout_s: float) -> bool:
         """True when the thread has ended within the time."""
-        end = threading.Event()
         left_s = timeout_s
         while self._thread.is_alive() and left_s > 0:
             self._nudge()  # again and again: it may have been between looking and sleeping
             self._thread.join(min(0.1, left_s))
             left_s -= 0.1
-        end.set()
         return not self._thread.is_alive()
 
     def run_once(self) -> int:
