@@ -15,22 +15,19 @@ import errno
 import hashlib
 import json
 import os
-import signal
 import sys
 import tempfile
 import warnings
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from router.confinement import bound_memory, die_with_parent, one_numeric_thread
+from router.confinement import bound_memory, for_one_answer
 from router.errors import UnreadablePixels
 from router.spool.part10 import data_set_offset, file_head
 
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 _EXPLICIT_VR_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
-#: Reception, delivery and classification go first.
-_NICENESS = 10
 #: VR -> bytes of the words that it consists of (PS3.5 6.2 and 7.3); pydicom turns every other VR by itself.
 _WORDS = {"OW": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
 
@@ -38,18 +35,11 @@ _WORDS = {"OW": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
 def main(arguments: list[str]) -> int:
     """Exit 0 when it has answered, whatever the answer."""
     source, target, time_limit_s, memory_byte_count = arguments
-    die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
-    # By the kernel, and also when nobody waits any more: a codec may hang where no Python runs.
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, float(time_limit_s))
-    os.nice(_NICENESS)
-    one_numeric_thread()
-    answer = _silence()
+    answer = for_one_answer(float(time_limit_s))
     import router.classify.native  # noqa: F401 - before memory is bounded: libraries are no part of the image
 
     bound_memory(int(memory_byte_count))
-    answer.write(json.dumps(_attempt(Path(source), Path(target))) + "\n")
+    answer.write(json.dumps(_attempt(Path(source), Path(target))).encode() + b"\n")
     answer.flush()
     return 0
 
@@ -121,15 +111,6 @@ def _turn_words(ds: Any) -> None:
             for place in range(size):
                 turned[place:whole:size] = element.value[size - 1 - place : whole : size]
             element.value = bytes(turned)
-
-
-def _silence() -> IO[str]:
-    """Codecs print; from now on only the answer, which is returned, leaves this process."""
-    answer = os.fdopen(os.dup(1), "w", encoding="ascii")
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    return answer
 
 
 if __name__ == "__main__":

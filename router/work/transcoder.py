@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
-import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +12,7 @@ from typing import Any
 
 from router.core.ports import Delivery
 from router.errors import ChildDied, TransientError, UnreadablePixels
+from router.work.errand import NONSENSE, ask
 
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 #: A 20-megapixel radiograph takes a second or two, an ultrasound clip of 120 frames ten.
@@ -83,58 +80,15 @@ class ChildTranscoder:
     def _ask(self, source: Path, target: Path) -> dict[str, Any]:
         """Raises ChildDied, and then it is dead and reaped."""
         limits = [f"{self._time_limit_s:g}", str(self._memory_byte_count_max)]
+        text = ask([*self._command, str(source), str(target), *limits], self._time_limit_s, _ANSWER_BYTE_COUNT_MAX)
         try:
-            process = subprocess.Popen(
-                [*self._command, str(source), str(target), *limits],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                start_new_session=True,  # a group of its own, so that whatever it starts dies with it
-            )
-        except OSError as error:
-            raise ChildDied(f"its decoder cannot be started ({error.strerror})") from error
-        too_late = threading.Event()
-
-        def expire() -> None:
-            too_late.set()
-            _kill_group(process)
-
-        watchdog = threading.Timer(self._time_limit_s, expire)
-        watchdog.daemon = True
-        watchdog.start()
-        assert process.stdout is not None
-        try:
-            with process.stdout:
-                text = process.stdout.read(_ANSWER_BYTE_COUNT_MAX)
-            code = process.wait()
-        finally:
-            watchdog.cancel()
-            watchdog.join()
-            _kill_group(process)
-            process.wait()
-        if too_late.is_set() or code == -signal.SIGALRM:
-            raise ChildDied(f"decoding it took longer than {self._time_limit_s:g} s")
-        try:
-            answer = json.loads(text) if code == 0 else None
+            answer = json.loads(text)
         except ValueError:
             answer = None
         if not isinstance(answer, dict) or not ({"problem", "no_room"} & answer.keys() or _complete(answer)):
-            raise ChildDied(f"its decoder {_ended(code)}")
+            raise ChildDied(NONSENSE)
         return answer
 
 
 def _complete(answer: dict[str, Any]) -> bool:
     return isinstance(answer.get("sha256"), str) and isinstance(answer.get("byte_count"), int)
-
-
-def _ended(code: int) -> str:
-    if code == 0:
-        return "gave an answer that makes no sense"
-    if code < 0:
-        return f"crashed ({signal.Signals(-code).name})" if -code in signal.valid_signals() else f"crashed ({-code})"
-    return f"ended with exit code {code}"
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    # The group also when its leader is gone: what that has started must not live on.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
