@@ -51,10 +51,13 @@ clean: ## remove .venv, caches and what demo and tests wrote
 	rm -rf $(VENV) build *.egg-info demo-output test-artifacts .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # The project is installed so that the files of this folder are the ones that run: changing them needs no new installation.
-$(VENV)/.installed-demo: pyproject.toml scripts/install.sh
-	@scripts/install.sh $(VENV) -e ".[demo]"
+# A node needs no PyTorch (docs/lean.md); the demo's real radiographs are those of pydicom-data.
+$(VENV)/.installed-demo: pyproject.toml requirements/lean.txt scripts/install.sh
+	@scripts/install.sh $(VENV) -r requirements/lean.txt pydicom-data
+	@scripts/install.sh $(VENV) --no-deps -e .
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml scripts/install.sh
+	@echo "The tests compare with PyTorch, which is several GB the first time."
 	@scripts/install.sh $(VENV) -e ".[test,postgresql]"
 	@touch $@ $(VENV)/.installed-demo

@@ -33,7 +33,7 @@ fi
 
 log=$venv/install.log
 started=$SECONDS
-echo "Installing: pip install $*  (PyTorch is large: up to several GB the first time; log in $log)"
+echo "Installing: pip install $*  (log in $log)"
 "$venv/bin/python" -m pip install --progress-bar off "$@" >"$log" 2>&1 &
 pip=$!
 trap 'kill "$pip" 2>/dev/null || true' INT TERM

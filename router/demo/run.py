@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from router.ending import Ending
 from router.errors import RouterError, WeightsUnavailable
 from router.ledger.queries import InstanceStatus
 from router.settings import Settings, load
+from router.web.users import FIRST_USER
 
 _AE_TITLE = "ROUTER"
 _START_S = 120.0
@@ -84,9 +86,11 @@ def run(*, paths: Sequence[Path], output: Path, keep: bool, console: Console) ->
             _look(rows, destination, output)
             _show(rows, destination, console)
             _where(output, config, destination, console)
-            if keep:
+            if not keep:
+                console.print("See all of it in the dashboard: router demo --keep", highlight=False)
+            else:
                 with Ending() as ending:
-                    console.print("\nRouter and destination go on running. Ctrl-C ends them.")
+                    console.print("\nRouter, dashboard and destination go on running. Ctrl-C ends them.")
                     ending.wait()
     finally:
         destination.stop()
@@ -199,6 +203,7 @@ def _router(config: Path, console: Console) -> Iterator[int]:
     """`router serve` as a process of its own; gives its DICOM port once /health/ready says yes."""
     settings = load(config)
     log = config.parent / "router.log"
+    password = secrets.token_urlsafe(12)
     with log.open("wb") as stream, console.status("starting the router and its classifier"):
         process = subprocess.Popen(
             [sys.executable, "-m", "router", "serve", "--config", str(config)],
@@ -206,10 +211,14 @@ def _router(config: Path, console: Console) -> Iterator[int]:
             stdout=stream,
             stderr=stream,
             cwd=config.parent,
+            env={**os.environ, "ROUTER_PASSWORD": password},
         )
         _await_ready(process, settings.web.port, log)
     console.print(
-        f"[bold]Router[/]       {_AE_TITLE} at {HOST}:{settings.node.port}, dashboard http://{HOST}:{settings.web.port}/\n"
+        f"[bold]Router[/]       {_AE_TITLE} at {HOST}:{settings.node.port}\n"
+        f"[bold]Dashboard[/]    http://{HOST}:{settings.web.port}/ (user {FIRST_USER}, password {password})\n",
+        highlight=False,
+        soft_wrap=True,
     )
     try:
         yield settings.node.port
