@@ -27,7 +27,7 @@ from router.confinement import bound_memory, die_with_parent, one_numeric_thread
 from router.core.childproto import BATCH_MAX, Request, decode_request, encode_reply, failed, ready
 from router.core.findings import NotAnalysed, Outcome, Prediction
 from router.core.ports import Analysis, Explainer, Illustrator, ResultBuilder, ResultObject, SupersedingBuilder
-from router.core.sight import Look, Sight
+from router.core.sight import Layer, Look, Sight
 from router.errors import NotForThisClassifier, NotReportable, RouterError, UnreadablePixels
 from router.observe.log import configure, emit
 
@@ -135,8 +135,17 @@ def _reported(classifier: Any, builders: Mapping[str, Any], request: Request, da
         except Exception as error:  # noqa: BLE001 - a result object that cannot be built holds nothing else up
             emit("report.held_back", exc_info=True, sop_instance_uid=request.instance.sop_instance_uid)
             problems.append(f"{name} could not be built ({_name(error)})")
+    layers: tuple[Layer, ...] = ()
+    if request.layers and isinstance(seen[0], Prediction):
+        from router.report.layer import layers_of
+
+        try:
+            layers = layers_of(seen[1]())
+        except NotReportable as error:
+            problems.append(str(error))
     # One kind that cannot be made does not hold back the others. What several have in common is said once.
-    return Analysis(outcome=seen[0], results=tuple(results), not_reported="; ".join(dict.fromkeys(problems)))
+    said = "; ".join(dict.fromkeys(problems))
+    return Analysis(outcome=seen[0], results=tuple(results), not_reported=said, layers=layers)
 
 
 def _seen(classifier: Any, datasets: Sequence[Any]) -> list[_Seen]:

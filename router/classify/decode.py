@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
-from pydicom.pixels import get_decoder
+from pydicom.pixels import apply_color_lut, get_decoder
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -83,10 +84,15 @@ def shape_of(ds: Dataset) -> FrameShape:
     Raises NotForThisClassifier when this is not one grey frame of a size and depth that a radiograph has.
     Source: PS3.3 C.7.6.3.1 (Image Pixel Module), C.7.6.6 (Number of Frames).
     """
+    if "PixelData" in ds and header.integer(ds, "NumberOfFrames", absent=1) != 1:
+        raise refusal("frames")
+    return frame_shape(ds)
+
+
+def frame_shape(ds: Dataset) -> FrameShape:
+    """The same of each of any number of frames."""
     if "PixelData" not in ds:
         raise refusal("no_pixels")
-    if header.integer(ds, "NumberOfFrames", absent=1) != 1:
-        raise refusal("frames")
     if header.integer(ds, "SamplesPerPixel", absent=1) != 1:
         raise refusal("colour")
     photometric = header.word(ds, "PhotometricInterpretation")
@@ -114,11 +120,38 @@ def stored_values(ds: Dataset) -> NDArray[np.integer[Any]]:
 
     Raises UnreadablePixels when no decoder here can read them, and NotForThisClassifier as `shape_of` does.
     """
-    shape = shape_of(ds)
+    shape_of(ds)
+    return frame_values(ds, 0)
+
+
+def frame_values(ds: Dataset, index: int) -> NDArray[np.integer[Any]]:
+    """The same of one of any number of frames. Raises what `stored_values` raises."""
+    shape = frame_shape(ds)
     syntax = _transfer_syntax(ds)
-    values = _native(ds, syntax, shape) if syntax in _NATIVE else _encapsulated(ds, syntax)
+    values = _native(ds, syntax, shape, index) if syntax in _NATIVE else _encapsulated(ds, syntax, index)
     if values.shape != (shape.rows, shape.columns):
         raise UnreadablePixels("the decoded image is not as large as the header says")
+    return values
+
+
+def frame_colours(ds: Dataset, index: int) -> NDArray[np.integer[Any]]:
+    """One frame of a colour image: (rows, columns, 3), RGB in as many bits as are stored; a palette is looked up.
+
+    Raises UnreadablePixels, and NotForThisClassifier for what is too large.
+    """
+    syntax = _transfer_syntax(ds)
+    rows, columns, samples = (header.integer(ds, name, absent=0) for name in ("Rows", "Columns", "SamplesPerPixel"))
+    if rows * columns * samples > PIXEL_COUNT_MAX:
+        raise refusal("too_large", f"{rows} x {columns}")
+    palette = header.word(ds, "PhotometricInterpretation") == "PALETTE COLOR"
+    decoded = _attempt if syntax in _NATIVE else _encapsulated
+    values = decoded(ds, syntax, index, raw=palette)
+    try:
+        values = apply_color_lut(values, ds) if palette else values
+    except Exception as error:  # noqa: BLE001 - a malformed palette raises whatever it provokes
+        raise UnreadablePixels(f"its palette cannot be used ({type(error).__name__})") from None
+    if values.ndim != 3 or values.shape[2] != 3:
+        raise UnreadablePixels("the decoded image has not the colours that the header says")
     return values
 
 
@@ -133,33 +166,34 @@ def _transfer_syntax(ds: Dataset) -> UID:
     return ExplicitVRLittleEndian if implicit is False else ImplicitVRLittleEndian
 
 
-def _native(ds: Dataset, syntax: UID, shape: FrameShape) -> NDArray[np.integer[Any]]:
+def _native(ds: Dataset, syntax: UID, shape: FrameShape, index: int) -> NDArray[np.integer[Any]]:
     # Sign bits above Bits Stored need not be there (PS3.5 8.1.1), so signed values are always extended. Unsigned values
     # are masked only where an old-style overlay is known to sit in the unused bits: where the header merely understates
     # Bits Stored, masking would fold white into black without a word.
     mask = shape.signed or _overlay_in_unused_bits(ds)
-    return _attempt(ds, syntax, None, correct_unused_bits=mask)
+    return _attempt(ds, syntax, index, correct_unused_bits=mask)
 
 
-def _encapsulated(ds: Dataset, syntax: UID) -> NDArray[np.integer[Any]]:
+def _encapsulated(ds: Dataset, syntax: UID, index: int, *, raw: bool = True) -> NDArray[np.integer[Any]]:
     plugins = PLUGINS.get(syntax)
     if plugins is None:
         raise UnreadablePixels(f"no decoder for transfer syntax {syntax} ({syntax.name})")
     problems = []
     for plugin in plugins:
         try:
-            return _attempt(ds, syntax, plugin)
+            return _attempt(ds, syntax, index, plugin, raw=raw)
         except UnreadablePixels as error:
             problems.append(str(error))
-    if syntax in LOSSY_JPEG and (repaired := _repaired(ds)) is not None:
-        return _attempt(repaired, syntax, plugins[0])
+    if syntax in LOSSY_JPEG and (repaired := _repaired(ds, index)) is not None:
+        return _attempt(repaired, syntax, 0, plugins[0], raw=raw)
     raise UnreadablePixels(f"transfer syntax {syntax} ({syntax.name}): " + "; ".join(problems))
 
 
-def _repaired(ds: Dataset) -> Dataset | None:
-    """The pixels alone, their JPEG scan header put right; None when nothing is wrong with it."""
+def _repaired(ds: Dataset, index: int) -> Dataset | None:
+    """One frame's pixels alone, their JPEG scan header put right; None when nothing is wrong with it."""
     try:
-        frame = next(generate_frames(ds.PixelData, number_of_frames=1))
+        count = header.integer(ds, "NumberOfFrames", absent=1)
+        frame = next(islice(generate_frames(ds.PixelData, number_of_frames=count), index, None))
         repaired = mended(frame)
     except MemoryError:
         raise
@@ -177,9 +211,11 @@ def _repaired(ds: Dataset) -> Dataset | None:
     return pixels
 
 
-def _attempt(ds: Dataset, syntax: UID, plugin: str | None, **options: Any) -> NDArray[np.integer[Any]]:
+def _attempt(
+    ds: Dataset, syntax: UID, index: int, plugin: str = "", *, raw: bool = True, **options: Any
+) -> NDArray[np.integer[Any]]:
     try:
-        values, _ = get_decoder(syntax).as_array(ds, index=0, raw=True, decoding_plugin=plugin or "", **options)
+        values, _ = get_decoder(syntax).as_array(ds, index=index, raw=raw, decoding_plugin=plugin, **options)
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as error:  # noqa: BLE001 - a Rust codec's panic is a BaseException

@@ -6,7 +6,7 @@ for at most 65,536 values and then looked up, strip by strip: memory stays near 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from router.classify import header
-from router.classify.decode import shape_of
+from router.classify.decode import frame_shape
 from router.classify.pixels import byte_order, looked_up, rescale
 from router.core.sight import Window
 from router.errors import NotForThisClassifier
@@ -40,29 +40,59 @@ def displayed(ds: Dataset, values: NDArray[np.integer[Any]]) -> tuple[NDArray[np
     Sources: PS3.3 C.11.1 (Modality LUT), C.11.2.1 (VOI LUT, windows and their functions), C.7.6.3.1.2 (MONOCHROME1),
     C.7.5.1.1.2 (Pixel Padding).
     """
+    shown = greys(ds, values)
+    picture = _reduced(_drawn(values, shown))
+    if header.items(ds, "ModalityLUTSequence"):
+        return picture, None
+    slope, intercept = rescale(ds)
+    return picture, replace(shown.window, slope=slope, intercept=intercept)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Greys:
+    """The grey level of every stored value of an image, as its header asks for."""
+
+    least: int
+    step: int
+    """Level n is of the stored values from least + n * step on; over 1 for more than 16 bits only."""
+    levels: NDArray[np.uint8]
+    padding: NDArray[np.bool_]
+    """Which of them stand for no picture; these are black."""
+    window: Window
+    """Over the outputs of the Modality LUT: what the levels were made by, or a window much like their VOI LUT."""
+    source: str
+    """lut, window; or that this is the range of the values: none, flat (what the header asks for shows nothing)."""
+
+
+def greys(ds: Dataset, values: NDArray[np.integer[Any]], *, levels_max: int = _LEVELS) -> Greys:
+    """See `displayed`."""
     least, most = int(values.min()), int(values.max())
-    step = max(1, -(-(most - least + 1) // _LEVELS))  # over 1 for more than 16 bits only
+    step = max(1, -(-(most - least + 1) // levels_max))
     numbers = np.arange(least, most + 1, step, dtype=np.int64)
-    padding = _padding(ds, numbers)
+    padding = padded(ds, numbers)
     every = max(1, max(values.shape) // _SAMPLE_SIDE)
     sample = (values[::every, ::every].astype(np.int64) - least) // step
     kept = sample[~padding[sample]]
     sample = kept if kept.size else sample.ravel()
     meanings = _meanings(ds, numbers)
-    inverted = shape_of(ds).inverted
+    inverted = frame_shape(ds).inverted
     window = ranged = _ranged(meanings, sample, inverted=inverted)
-    levels = _voi_table(ds, meanings)
+    levels, source = _voi_table(ds, meanings), "lut"
     if levels is None and (asked := _asked_for(ds, inverted=inverted)) is not None:
-        window, levels = asked, _levels(meanings, asked)
+        window, levels, source = asked, grey_levels(meanings, asked), "window"
     if levels is None or _flat(levels[sample]):
-        window, levels = ranged, _levels(meanings, ranged)
+        source = "none" if levels is None else "flat"
+        window, levels = ranged, grey_levels(meanings, ranged)
     table = 1 - levels if inverted else levels.copy()
     table[padding] = 0
-    picture = _reduced(_drawn(values, np.round(table * 255).astype(np.uint8), least, step))
-    if header.items(ds, "ModalityLUTSequence"):
-        return picture, None
-    slope, intercept = rescale(ds)
-    return picture, replace(window, slope=slope, intercept=intercept)
+    return Greys(
+        least=least,
+        step=step,
+        levels=np.round(table * 255).astype(np.uint8),
+        padding=padding,
+        window=window,
+        source=source,
+    )
 
 
 def _meanings(ds: Dataset, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -105,7 +135,7 @@ def _ranged(meanings: NDArray[np.float64], sample: NDArray[np.int64], *, inverte
     )
 
 
-def _levels(meanings: NDArray[np.float64], window: Window) -> NDArray[np.float64]:
+def grey_levels(meanings: NDArray[np.float64], window: Window) -> NDArray[np.float64]:
     """Grey levels in [0, 1]."""
     if window.function == "SIGMOID":
         steep = np.clip(-4 * (meanings - window.centre) / window.width, -50, 50)
@@ -122,10 +152,11 @@ def _flat(levels: NDArray[np.float64]) -> bool:
     return bool((high - low) * 255 < _SPREAD_MIN)
 
 
-def _padding(ds: Dataset, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+def padded(ds: Dataset, numbers: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+    """Which of these stored values are padding."""
     value = _first_number(ds, "PixelPaddingValue")
     if value is None:
-        return np.zeros(numbers.size, np.bool_)
+        return np.zeros(numbers.shape, np.bool_)
     limit = _first_number(ds, "PixelPaddingRangeLimit")
     ends = (value, value if limit is None else limit)
     return (numbers >= min(ends)) & (numbers <= max(ends))
@@ -139,12 +170,12 @@ def _first_number(ds: Dataset, keyword: str) -> float | None:
     return number if np.isfinite(number) else None
 
 
-def _drawn(values: NDArray[np.integer[Any]], table: NDArray[np.uint8], least: int, step: int) -> NDArray[np.uint8]:
+def _drawn(values: NDArray[np.integer[Any]], shown: Greys) -> NDArray[np.uint8]:
     drawn = np.empty(values.shape, np.uint8)
     rows = max(1, _STRIP_PIXELS // values.shape[1])
     for top in range(0, values.shape[0], rows):
-        strip = values[top : top + rows].astype(np.int64) - least
-        drawn[top : top + rows] = table[strip // step if step > 1 else strip]
+        strip = values[top : top + rows].astype(np.int64) - shown.least
+        drawn[top : top + rows] = shown.levels[strip // shown.step if shown.step > 1 else strip]
     return drawn
 
 

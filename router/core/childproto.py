@@ -9,6 +9,7 @@ The child decodes hostile pixel data, so nothing it says may be able to execute 
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,11 +17,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from router.core.findings import NotAnalysed, outcome_from_json, outcome_to_json
+from router.core.findings import Finding, NotAnalysed, outcome_from_json, outcome_to_json
 from router.core.instance import InstanceKind, Reference, SopInstance
 from router.core.ports import Analysis, ResultObject
+from router.core.sight import Layer
 
-#: A header is a prediction and a few UIDs; more is a child gone mad.
+#: A header is a prediction and a few UIDs, for a page three maps of some 100 kB each; more is a child gone mad.
 HEADER_BYTE_COUNT_MAX = 4 * 2**20
 #: A Structured Report is some 60 kB, a heatmap some 200 kB.
 RESULT_BYTE_COUNT_MAX = 64 * 2**20
@@ -48,6 +50,8 @@ class Request:
     """SRs of this image by this classifier, newest first."""
     given: NotAnalysed | None = None
     """Known already, and only to be said in results: the image is not analysed."""
+    layers: bool = False
+    """Maps of the findings are wanted, for a page; the reply has them in its header."""
     following: int = 0
     """So many more requests come before answers are expected: they may be computed together."""
 
@@ -90,6 +94,7 @@ def encode_request(request: Request) -> bytes:
             "results": list(request.results),
             "made_before": [asdict(reference) for reference in request.made_before],
             "given": asdict(request.given) if request.given else None,
+            "layers": request.layers,
             "following": request.following,
         }
     ).encode()
@@ -106,6 +111,7 @@ def decode_request(frame: bytes) -> Request:
             results=tuple(data["results"]),
             made_before=tuple(Reference(**reference) for reference in data["made_before"]),
             given=NotAnalysed(**data["given"]) if data["given"] else None,
+            layers=bool(data["layers"]),
             following=int(data["following"]),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -131,6 +137,7 @@ def encode_reply(analysis: Analysis) -> list[bytes]:
         "outcome": outcome_to_json(analysis.outcome),
         "not_reported": analysis.not_reported,
         "results": results,
+        "layers": [{**asdict(layer), "png": base64.b64encode(layer.png).decode("ascii")} for layer in analysis.layers],
     }
     return [json.dumps(header).encode(), *(result.data for result in analysis.results)]
 
@@ -157,6 +164,7 @@ def decode_reply(header: bytes, frames: Sequence[bytes]) -> Analysis:
             outcome=outcome_from_json(data["outcome"]),
             not_reported=str(data["not_reported"]),
             results=tuple(_result(item, frame) for item, frame in zip(data["results"], frames, strict=True)),
+            layers=tuple(_layer(item) for item in data["layers"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ProtocolError(f"not a reply: {type(error).__name__}") from error
@@ -176,6 +184,17 @@ def instance_from_json(data: Mapping[str, Any]) -> SopInstance:
     values["kind"] = InstanceKind(values["kind"])
     values["received_at"] = datetime.fromisoformat(values["received_at"])
     return SopInstance(**values)
+
+
+def _layer(item: Mapping[str, Any]) -> Layer:
+    rows, columns = item["cells"]
+    return Layer(
+        finding=Finding(**item["finding"]),
+        cells=(int(rows), int(columns)),
+        silent=bool(item["silent"]),
+        cropped=bool(item["cropped"]),
+        png=base64.b64decode(item["png"], validate=True),
+    )
 
 
 def _result(item: Mapping[str, Any], data: bytes) -> ResultObject:

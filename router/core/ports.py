@@ -15,7 +15,7 @@ from router.core.findings import ClassifierIdentity, NotAnalysed, Outcome, Predi
 from router.core.instance import InstanceKind, Reference, SopInstance
 from router.core.lifecycle import TaskKind
 from router.core.rules import Plan
-from router.core.sight import Sight
+from router.core.sight import Layer, Sight
 
 if TYPE_CHECKING:
     from router.core.childproto import Request
@@ -318,6 +318,8 @@ class Analyst(Protocol):
         only what is asked for is made of this outcome.
 
         Raises ChildDied when the child crashed, hung or ran out of memory over this image (it is a new one by the next
+    layers: tuple[Layer, ...] = ()
+    """Strongest finding first; none unless asked for."""
         call), ChildNotReady when it cannot be started.
         """
         ...

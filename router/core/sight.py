@@ -55,6 +55,21 @@ class Heat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A heat as a picture to be laid over all of the image, for pages."""
+
+    finding: Finding
+    cells: tuple[int, int]
+    """Of the heat."""
+    silent: bool
+    """No place is above the operating point by itself: nothing is coloured."""
+    cropped: bool
+    """Some of the image was not seen: that is hatched."""
+    png: bytes
+    """RGBA, of the image's aspect ratio."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
     """One image as a person would see it, reduced, and what the network made of it."""
 

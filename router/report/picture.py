@@ -85,15 +85,25 @@ def jpeg(pixels: NDArray[np.uint8]) -> bytes:
     return stream.getvalue()
 
 
+def coloured(values: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The colours of a map, (height, width, 3), and how much of its strongest place each is: 0 where it says nothing."""
+    highest = float(values.max())
+    share = np.zeros(values.shape, np.uint8)
+    if highest > 0:
+        above = (values - _SHARE_MIN * highest) * (255 / (1 - _SHARE_MIN) / highest)
+        share = np.clip(above, 0, 255).astype(np.uint8)
+    return np.linspace(_COOL, _HOT, 256).round().astype(np.uint8)[share], share
+
+
+def hatched(y: Any, x: Any) -> NDArray[np.bool_]:
+    """Where the lines of a hatching run."""
+    return np.asarray((x + y) % _HATCH_PERIOD < _HATCH_WIDTH)
+
+
 def _warmed(image: Image.Image, heat: Heat) -> Image.Image:
-    highest = float(heat.values.max())
-    if highest <= 0:
-        return image
-    share = np.clip((heat.values - _SHARE_MIN * highest) * (255 / (1 - _SHARE_MIN) / highest), 0, 255).astype(np.uint8)
-    ramp = np.linspace(_COOL, _HOT, 256).round().astype(np.uint8)
-    return Image.composite(
-        Image.fromarray(ramp[share]), image, Image.fromarray((share * np.float32(_OPACITY_MAX)).astype(np.uint8))
-    )
+    colours, share = coloured(heat.values)
+    opacity = Image.fromarray((share * np.float32(_OPACITY_MAX)).astype(np.uint8))
+    return Image.composite(Image.fromarray(colours), image, opacity)
 
 
 def _hatch(image: Image.Image, sight: Sight) -> None:
@@ -108,7 +118,7 @@ def _hatch(image: Image.Image, sight: Sight) -> None:
             part = np.asarray(image.crop(box)).copy()
             part = (part * np.float32(_UNSEEN_BRIGHTNESS)).astype(np.uint8)
             y, x = np.indices(part.shape[:2], dtype=np.int32)
-            part[(x + box[0] + y + box[1]) % _HATCH_PERIOD < _HATCH_WIDTH] = _HATCH_GREY
+            part[hatched(y + box[1], x + box[0])] = _HATCH_GREY
             image.paste(Image.fromarray(part), box)
 
 

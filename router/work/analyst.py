@@ -127,6 +127,15 @@ class ChildAnalyst:
             raise answer
         return answer
 
+    def layers(self, classifier: str, instance: SopInstance, path: Path) -> Analysis:
+        """One image again, with maps of its findings for a page; no results. Raises as `analyse` does."""
+        [answer] = self.analyse_all(
+            [Request(classifier=classifier, instance=instance, path=path, results=(), layers=True)]
+        )
+        if isinstance(answer, ChildDied):
+            raise answer
+        return answer
+
     def analyse_all(self, requests: Sequence[Request]) -> list[Analysis | ChildDied]:
         """What the child makes of several images, asked about together; ChildDied for those it had no answer for.
 
