@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from router.audit import events
-from router.audit.trail import open_trail, process_owner
+from router.audit.by_command import record
 from router.errors import StillOwed
 from router.faults import fault_point
 from router.ledger.forgetting import Known
 from router.ledger.store import SqlLedger
-from router.node import audit_node
 from router.settings import Settings
 from router.spool.files import delete_spooled
 
@@ -64,9 +64,4 @@ def _audit(settings: Settings, study_instance_uid: str, known: Known, refused: s
         events.Seen(study_instance_uid=study_instance_uid, patient_id=patient_id, accession_number=accession_number)
         for patient_id, accession_number in people
     ]
-    trail = open_trail(settings.audit, ae_title=settings.node.ae_title)
-    try:
-        person = events.Person(name=process_owner())
-        trail.record(events.forgotten(audit_node(settings), person, seen, refused=refused))
-    finally:
-        trail.close()
+    record(settings, partial(events.forgotten, seen=seen, refused=refused))

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -26,10 +26,8 @@ from router.audit.trail import AuditTrail, open_trail, process_owner
 from router.classify.step import ClassifyStep
 from router.core.admission import Limits
 from router.core.commitment import CommitmentReport, CommitmentRequest, Promise, report_on
-from router.core.instance import SopInstance
 from router.core.lifecycle import TaskKind
 from router.core.retry import RetryPolicy
-from router.core.rules import STUDY_SUMMARY, Plan, plan_for
 from router.core.uids import digest
 from router.deliver.address import address_of
 from router.deliver.commit import ASK_CAP_S, CommitStep, Committer
@@ -251,7 +249,7 @@ def build_node(settings: Settings) -> Node:
             peers=settings.peers,
             spool=spool,
             ledger=ledger,
-            plan=planner(settings),
+            plan=settings.rule_book().plan,
             clock=clock,
             limits=Limits(
                 dataset_byte_count_max=settings.node.dataset_byte_count_max,
@@ -371,24 +369,6 @@ def _judge(
         return report_on(request, standings, promise=promise, expired=expired)
 
     return judge
-
-
-def planner(settings: Settings) -> Callable[[SopInstance], Plan]:
-    """`core.rules.plan_for` with this configuration's rules."""
-    rules = settings.core_rules()
-    ae_titles = {
-        name: ae_title
-        for name, destination in settings.destinations.items()
-        if (ae_title := getattr(destination.options, "ae_title", None))
-    }
-
-    quiet_s = settings.summary.quiet_s if any(STUDY_SUMMARY in rule.results for rule in rules) else 0.0
-
-    def plan(instance: SopInstance) -> Plan:
-        made = plan_for(instance, rules, default_deliver=settings.default_deliver, ae_titles=ae_titles)
-        return replace(made, summary_quiet_s=quiet_s) if quiet_s else made
-
-    return plan
 
 
 def open_ledger(settings: Settings, *, create: bool = True) -> SqlLedger:

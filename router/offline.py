@@ -2,58 +2,91 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from router import trial
+from router.core.admission import CANNOT_UNDERSTAND
+from router.core.explanation import Explanation, compare
 from router.core.findings import outcome_to_json
 from router.core.instance import SopInstance
-from router.core.rules import mismatch, value_of
-from router.deliver.sources import NotDicom, Source, find
+from router.deliver.sources import NotDicom, find
 from router.errors import ChildDied, ConfigError, RefusedError
-from router.node import child_argument, planner
-from router.receive.header import read_header
+from router.ledger.store import SqlLedger
+from router.node import child_argument
 from router.settings import ClassifierSettings, Settings, parse
+from router.spool.files import spooled_path
+from router.trial import Trial, Tried, try_past
 from router.work.analyst import ChildAnalyst
 
 
-def explain(settings: Settings, file: Path, *, calling_ae_title: str) -> dict[str, Any]:
-    """Which rules match a file and why, and what would be done with it: JSON-able. Raises RouterError."""
-    instance = instance_in(settings, file, calling_ae_title=calling_ae_title)
-    rules = []
-    for rule in settings.core_rules():
-        name = mismatch(rule, instance)
-        because = (
-            "" if name is None else f"{name} is {value_of(instance, name)!r}, wanted {' or '.join(rule.when[name])!r}"
-        )
-        rules.append({"name": rule.name, "matches": name is None, "because": because})
-    plan = planner(settings)(instance)
-    summary = [f"deliver the original to {name}" for name in plan.deliver]
-    for order in plan.classify:
-        results = f"; send its {', '.join(order.results)} to {', '.join(order.results_to)}" if order.results else ""
-        summary.append(f"classify by {order.classifier}{results}")
-    summary += plan.notes
-    if not plan.taken:
-        summary.append("refuse with 0x0122: no rule matches and default_deliver is empty")
-    elif not (plan.deliver or plan.classify):
-        summary.append("accept, and do nothing more")
-    return {
-        "file": str(file),
+def explain(settings: Settings, file: Path, *, calling_ae_title: str, edited: Settings | None = None) -> Tried:
+    """What would be done with a file, by the rules of `settings` and by edited ones. Raises RouterError."""
+    book, other = settings.rule_book(), (edited or settings).rule_book()
+    instance = instance_in(_keeping(settings, edited), file, calling_ae_title=calling_ae_title)
+    return Tried(instance=instance, comparison=compare(instance, now=book, edited=other))
+
+
+def explain_past(
+    settings: Settings,
+    ledger: SqlLedger,
+    *,
+    uid: str,
+    last: int,
+    calling_ae_title: str = "",
+    edited: Settings | None = None,
+) -> Trial:
+    """The same of what came before: of an original or a study, or the `last` instances. Nothing of the ledger is changed."""
+    originals = ledger.search.originals(uid=uid, limit=last)
+    if calling_ae_title:
+        originals = [
+            replace(one, instance=replace(one.instance, calling_ae_title=calling_ae_title)) for one in originals
+        ]
+    return try_past(
+        originals,
+        now=settings.rule_book(),
+        edited=(edited or settings).rule_book(),
+        spool_path=partial(spooled_path, settings.spool.path),
+    )
+
+
+def explained(tried: Tried, *, with_edited: bool) -> dict[str, Any]:
+    """JSON-able."""
+    instance, comparison = tried.instance, tried.comparison
+    told: dict[str, Any] = {
         "sop_class_uid": instance.sop_class_uid,
         "sop_instance_uid": instance.sop_instance_uid,
         "transfer_syntax_uid": instance.transfer_syntax_uid,
-        "rules": rules,
-        "deliver": list(plan.deliver),
+        **_explanation(comparison.now),
+    }
+    if tried.unknown:
+        told["unknown"] = list(tried.unknown)
+    if with_edited:
+        told["edited"] = _explanation(comparison.edited)
+        told["changes"] = [{"sign": str(line.sign), "what": line.what} for line in comparison.changes]
+    return told
+
+
+def _explanation(one: Explanation) -> dict[str, Any]:
+    return {
+        "rules": [{"name": rule.name, "matches": rule.matches, "because": rule.because} for rule in one.rules],
+        "deliver": list(one.plan.deliver),
         "classify": [
             {"classifier": o.classifier, "results": list(o.results), "results_to": list(o.results_to)}
-            for o in plan.classify
+            for o in one.plan.classify
         ],
-        "taken": plan.taken,
-        "summary": summary,
+        "taken": one.plan.taken,
+        "summary": list(one.deeds),
     }
+
+
+def _keeping(settings: Settings, edited: Settings | None) -> Settings:
+    """Settings whose header keywords are those of both."""
+    return settings if edited is None else settings.model_copy(update={"rules": (*settings.rules, *edited.rules)})
 
 
 def classify_files(settings: Settings | None, files: Sequence[Path], *, classifier: str | None) -> list[dict[str, Any]]:
@@ -97,33 +130,9 @@ def instance_in(settings: Settings, file: Path, *, calling_ae_title: str = "") -
     """The instance in a file as the node would see it on arrival. Raises RefusedError or RouterError."""
     found = next(iter(find([file])))
     if isinstance(found, NotDicom):
-        raise RefusedError(f"{found.name}: {found.reason}", status=0xC000)
-    assert isinstance(found, Source)
-    data_set = file.read_bytes()[found.data_set_offset :]
-    with file.open("rb") as stream:
-        header = read_header(
-            stream,
-            offset=found.data_set_offset,
-            byte_count=len(data_set),
-            transfer_syntax_uid=found.transfer_syntax_uid,
-            keywords=settings.header_keywords(),
-        )
-    if header.identity.sop_instance_uid not in ("", found.sop_instance_uid):
-        raise RefusedError(
-            f"{file.name}: File Meta Information and data set name different SOP instances", status=0xA900
-        )
-    return SopInstance(
-        sop_instance_uid=found.sop_instance_uid,
-        sop_class_uid=header.identity.sop_class_uid,
-        study_instance_uid=header.identity.study_instance_uid,
-        series_instance_uid=header.identity.series_instance_uid,
-        transfer_syntax_uid=found.transfer_syntax_uid,
-        sha256=hashlib.sha256(data_set).hexdigest(),
-        byte_count=len(data_set),
-        spool_key="",
-        received_at=datetime.now(UTC),
-        calling_ae_title=calling_ae_title,
-        called_ae_title=settings.node.ae_title,
-        made_by_router=header.made_by_router,
-        header=header.values,
-    )
+        raise RefusedError(f"{found.name}: {found.reason}", status=CANNOT_UNDERSTAND)
+    try:
+        with found.open() as stream:
+            return trial.instance_in(stream, found, settings, calling_ae_title=calling_ae_title)
+    except RefusedError as error:
+        raise RefusedError(f"{file.name}: {error}", status=error.status) from error

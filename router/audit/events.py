@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from router.audit.message import Action, AuditMessage, Code, Outcome, Participant, Subject
+from router.core.instance import SopInstance
 
 _ACTIVITY = Code("110100", "DCM", "Application Activity")
 _STARTED, _STOPPED = Code("110120", "DCM", "Application Start"), Code("110121", "DCM", "Application Stop")
@@ -52,9 +53,11 @@ class Person:
 
     name: str
     address: str = ""
+    by: str = ""
+    """How, where it was not by the pages: stands as UserName."""
 
     def participant(self, role: Code | None = None) -> Participant:
-        return Participant(user_id=self.name, requestor=True, role=role, address=self.address)
+        return Participant(user_id=self.name, name=self.by, requestor=True, role=role, address=self.address)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,20 @@ class Seen:
     accession_number: str = ""
     instances: Mapping[str, tuple[str, ...]] | None = None
     """SOP Class UID -> SOP Instance UIDs; None: the study as a whole."""
+
+
+def seen_of(instances: Iterable[SopInstance]) -> list[Seen]:
+    """Study by study, patient by patient, in the order in which they come."""
+    found: dict[tuple[str, str, str], dict[str, tuple[str, ...]]] = {}
+    for one in instances:
+        header = one.header
+        key = (one.study_instance_uid, header.get("PatientID", ""), header.get("AccessionNumber", ""))
+        uids = found.setdefault(key, {})
+        uids[one.sop_class_uid] = (*uids.get(one.sop_class_uid, ()), one.sop_instance_uid)
+    return [
+        Seen(study_instance_uid=study, patient_id=patient_id, accession_number=number, instances=uids)
+        for (study, patient_id, number), uids in found.items()
+    ]
 
 
 def started(node: Node, *, by: str) -> AuditMessage:

@@ -10,7 +10,7 @@ import sys
 import click
 
 import router
-from router.cli import conformance, forget, images, ledger, node, reproduce, user, weights
+from router.cli import conformance, explain, forget, images, ledger, node, reproduce, user, weights
 from router.cli.console import ERR
 from router.errors import ConfigError, RouterError
 
@@ -49,7 +49,7 @@ for _command in (
     ledger.requeue,
     ledger.trace,
     forget.forget,
-    images.explain,
+    explain.explain,
     images.classify,
     reproduce.reproduce,
     conformance.conformance,

@@ -6,15 +6,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from router.errors import RouterError
 from router.settings import Settings
+
+if TYPE_CHECKING:
+    from router.audit.events import Node, Person
+    from router.audit.message import AuditMessage
+    from router.ledger.store import SqlLedger
 
 OUT = Console()
 ERR = Console(stderr=True)
@@ -39,7 +46,7 @@ def table_of(*columns: str) -> Table:
 
 
 @contextmanager
-def open_ledger(settings: Settings) -> Iterator[Any]:
+def open_ledger(settings: Settings) -> Iterator[SqlLedger]:
     """The ledger of a node that has run before. Raises ConfigError."""
     from router.node import open_ledger as open_of_node
 
@@ -48,6 +55,32 @@ def open_ledger(settings: Settings) -> Iterator[Any]:
         yield ledger
     finally:
         ledger.close()
+
+
+def audit(settings: Settings, *messages: Callable[[Node, Person], AuditMessage]) -> None:
+    """Before something of patients is shown or done. Raises RouterError: then neither happens, as in the pages."""
+    from router.audit.by_command import record
+
+    try:
+        record(settings, *messages)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise RouterError(f"the audit trail cannot be written ({why}), so nothing is shown and nothing done") from error
+
+
+def audit_look(settings: Settings, ledger: SqlLedger, uid: str) -> None:
+    """The same, of a look at what the ledger has behind a SOP or Study Instance UID; nothing where it has nothing."""
+    from router.audit.events import Seen, viewed
+    from router.ledger.search import Criteria
+
+    seen = [
+        Seen(
+            study_instance_uid=row.study_instance_uid, patient_id=row.patient_id, accession_number=row.accession_number
+        )
+        for row in ledger.search.studies(Criteria(uid=uid), limit=20)
+    ]
+    if seen:
+        audit(settings, partial(viewed, seen=seen))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Commands for single files: explain, classify."""
+"""The command for the findings of single files: classify."""
 
 from __future__ import annotations
 
@@ -11,30 +11,6 @@ import click
 
 from router.cli.console import OUT, config_option, json_option
 from router.settings import load
-
-
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--calling-ae-title", default="", help="As if this node had sent it.")
-@config_option
-@json_option
-def explain(file: Path, calling_ae_title: str, config: Path, as_json: bool) -> None:
-    """Which rules match a file and why, what would be classified, sent and where. Sends nothing.
-
-    Exit code 1 when the node would refuse it.
-    """
-    from router.offline import explain as decide
-
-    verdict = decide(load(config), file, calling_ae_title=calling_ae_title)
-    if as_json:
-        click.echo(json.dumps(verdict, indent=2))
-        sys.exit(0 if verdict["taken"] else 1)
-    for rule in verdict["rules"]:
-        mark = "matches" if rule["matches"] else f"does not match: {rule['because']}"
-        OUT.print(f"rule {rule['name']!r} {mark}", markup=False, highlight=False, soft_wrap=True)
-    for line in verdict["summary"]:
-        OUT.print(line, markup=False, highlight=False, soft_wrap=True)
-    sys.exit(0 if verdict["taken"] else 1)
 
 
 @click.command()

@@ -6,12 +6,14 @@ import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import click
 
-from router.cli.console import ERR, OUT, config_option, json_option, open_ledger, plain, table_of
-from router.core.lifecycle import TaskKind
+from router.audit import events
+from router.cli.console import ERR, OUT, audit, audit_look, config_option, json_option, open_ledger, plain, table_of
+from router.core.lifecycle import TaskKind, TaskState
 from router.errors import RouterError
 from router.settings import Settings, load
 
@@ -30,7 +32,7 @@ def queue(config: Path, as_json: bool) -> None:
         return
     table = table_of("kind", "target", "ready", "in work", "retry", "failed", "done", "oldest owed came")
     for lane in lanes:
-        counts = [str(lane.counts.get(state, 0)) for state in ("ready", "leased", "retry", "failed", "done")]
+        counts = [str(lane.counts.get(TaskState(state), 0)) for state in ("ready", "leased", "retry", "failed", "done")]
         oldest = "" if lane.oldest_at is None else f"{(datetime.now(UTC) - lane.oldest_at).total_seconds():.0f} s ago"
         table.add_row(lane.kind, lane.target, *counts, oldest)
     OUT.print(table)
@@ -54,10 +56,17 @@ def requeue(
     """Put failed tasks back: by number (also those that wait for another try), or all of them."""
     if bool(tasks) == failed or (tasks and (kind or target)):
         raise click.UsageError("name task numbers, or --failed with or without --kind and --target")
-    with open_ledger(load(config)) as ledger:
+    settings = load(config)
+    with open_ledger(settings) as ledger:
         targets = sorted({lane.target for lane in ledger.queries.lanes()})
         if target is not None and target not in targets:
             raise RouterError(f"nothing was ever owed to {target!r}; there: {', '.join(targets) or 'nobody'}")
+        if tasks:
+            what, expected = f"tasks {', '.join(map(str, tasks))}", ledger.search.failed_count(task_ids=tasks)
+        else:
+            what = " ".join(filter(None, ("all failed:", kind, target))) if kind or target else "all failed"
+            expected = ledger.search.failed_count(kind=kind or "", target=target or "")
+        audit(settings, partial(events.requeued, what=what, count=expected))
         count = ledger.requeue(set(tasks) or None, kind=TaskKind(kind) if kind else None, target=target)
     asked = len(set(tasks)) if tasks else count
     if as_json:
@@ -84,6 +93,8 @@ def trace(uid: str, config: Path, as_json: bool, as_fhir: bool) -> None:
         sys.exit(_tell(settings, uid))
     with open_ledger(settings) as ledger:
         entries = ledger.queries.trace(uid)
+        if entries:
+            audit_look(settings, ledger, uid)
     if as_json:
         click.echo(json.dumps([plain(entry) for entry in entries], indent=2))
     elif entries:
@@ -113,6 +124,7 @@ def _tell(settings: Settings, uid: str) -> int:
 
     with open_ledger(settings) as ledger:
         told = as_fhir(settings, ledger.queries, uid)
+        audit_look(settings, ledger, uid)
     if told.bundle is not None:
         click.echo(json.dumps(told.bundle, indent=2, ensure_ascii=False))
     for line in told.missing:

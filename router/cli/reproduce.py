@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from router.cli.console import OUT, config_option, json_option, table_of
+from router.cli.console import OUT, audit_look, config_option, json_option, open_ledger, table_of
 from router.settings import load
 
 
@@ -26,7 +26,11 @@ def reproduce(report: str, original: Path | None, config: Path, as_json: bool) -
     """
     from router.reproduce import reproduce as compute
 
-    result = compute(load(config), report, original)
+    settings = load(config)
+    result = compute(settings, report, original)
+    if not Path(report).exists():  # it is the node's, and not a file that somebody has
+        with open_ledger(settings) as ledger:
+            audit_look(settings, ledger, report)
     if as_json:
         click.echo(json.dumps({**asdict(result), "reproduces": result.reproduces}, indent=2))
         sys.exit(0 if result.reproduces else 1)

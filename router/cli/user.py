@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
 
 from router.audit import events
+from router.audit.by_command import record
 from router.audit.message import Action
-from router.audit.trail import open_trail, process_owner
 from router.cli.console import OUT, config_option, json_option, table_of
 from router.errors import ConfigError
 from router.settings import Settings, load
@@ -104,14 +104,9 @@ def _password(name: str, *, from_stdin: bool) -> str:
 
 def _record(settings: Settings, *, name: str, action: Action, what: str) -> None:
     """Into the audit trail. Raises ConfigError: whoever keeps one must hear that it has a gap."""
-    trail = open_trail(settings.audit, ae_title=settings.node.ae_title)
-    person = events.Person(name=process_owner())
-    node = events.Node(ae_title=settings.node.ae_title, pid=os.getpid())
     try:
-        trail.record(events.user_changed(node, person, name=name, action=action, what=what))
+        record(settings, partial(events.user_changed, name=name, action=action, what=what))
     except OSError as error:
         raise ConfigError(
             [f"audit.folder: done, but the audit trail could not be written: {error.strerror or error}"]
         ) from error
-    finally:
-        trail.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from router.core.instance import SopInstance
@@ -115,6 +115,29 @@ def plan_for(
         deliver=tuple(deliver),
         notes=tuple(notes),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleBook:
+    """The rules of one configuration, with what else of it a plan depends on."""
+
+    rules: tuple[Rule, ...] = ()
+    default_deliver: tuple[str, ...] = ()
+    ae_titles: Mapping[str, str] = field(default_factory=dict)
+    """Destination -> its AE title, of those that have one."""
+    summary_quiet_s: float = 0.0
+
+    def plan(self, instance: SopInstance) -> Plan:
+        """`plan_for` with these rules."""
+        made = plan_for(instance, self.rules, default_deliver=self.default_deliver, ae_titles=self.ae_titles)
+        if any(STUDY_SUMMARY in rule.results for rule in self.rules):
+            return replace(made, summary_quiet_s=self.summary_quiet_s)
+        return made
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What the rules ask of an instance: DICOM keywords and `PREDICATES`."""
+        return frozenset(name for rule in self.rules for name in rule.when)
 
 
 def _union(a: Sequence[str], b: Sequence[str]) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ def _file(path: Path) -> Iterator[Source | NotDicom]:
     if zipfile.is_zipfile(path):
         yield from _archive(path)
     else:
-        yield _look(str(path), lambda: path.open("rb"))
+        yield look(str(path), lambda: path.open("rb"))
 
 
 def _archive(path: Path) -> Iterator[Source | NotDicom]:
@@ -74,11 +74,11 @@ def _archive(path: Path) -> Iterator[Source | NotDicom]:
         if info.flag_bits & 0x1:
             yield NotDicom(name=name, reason="encrypted: unpack it with its password first")
         else:
-            yield _look(name, opener)
+            yield look(name, opener)
 
 
-def _look(name: str, opener: Callable[[], IO[bytes]]) -> Source | NotDicom:
-    """Reads preamble and File Meta Information (PS3.10 section 7.1), nothing of the data set."""
+def look(name: str, opener: Callable[[], IO[bytes]]) -> Source | NotDicom:
+    """What a file holds: reads preamble and File Meta Information (PS3.10 section 7.1), nothing of the data set."""
     try:
         with opener() as stream:
             read_preamble(stream, force=False)

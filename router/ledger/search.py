@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, and_, func, literal, or_, select
+from sqlalchemy import Connection, Engine, Select, and_, func, literal, or_, select, union_all
 from sqlalchemy.sql.elements import ColumnElement
 
-from router.core.instance import InstanceKind
-from router.core.lifecycle import OWED, TaskKind, TaskState
+from router.core.instance import InstanceKind, SopInstance
+from router.core.lifecycle import OWED, Event, TaskKind, TaskState
 from router.ledger.instants import from_us
+from router.ledger.moves import sources
 from router.ledger.queries import lanes_of
+from router.ledger.rows import instance_of
 from router.ledger.schema import catalogue, event, instance, task
 
 #: More objects of a study are not counted one by one.
@@ -89,6 +91,14 @@ class ImageRow:
     header: Mapping[str, str]
     tasks: Sequence[tuple[str, str, str]]
     """(kind, target, state) of what is owed or done for it and its results."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Original:
+    """An instance that a peer sent, as the ledger keeps it."""
+
+    instance_id: int
+    instance: SopInstance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +238,19 @@ class Search:
         with self._engine.connect() as connection:
             return _image_rows(connection, query)
 
+    def originals(self, *, uid: str = "", limit: int) -> list[Original]:
+        """What came last, the last one first: of all, or of a Study or SOP Instance UID."""
+        query = select(instance).where(instance.c.root_id.is_(None)).order_by(instance.c.instance_id.desc())
+        if uid:
+            columns = (instance.c.sop_instance_uid, instance.c.study_instance_uid)
+            found = (select(instance.c.instance_id).where(column == uid) for column in columns)
+            query = query.where(instance.c.instance_id.in_(union_all(*found)))
+        with self._engine.connect() as connection:
+            return [
+                Original(instance_id=row.instance_id, instance=instance_of(row))
+                for row in connection.execute(query.limit(limit))
+            ]
+
     def steps(self, root_id: int) -> list[Step]:
         """What happened to an original and to what was made from it."""
         query = (
@@ -295,7 +318,8 @@ class Search:
         """How many tasks `requeue` would put back."""
         with self._engine.connect() as connection:
             if task_ids is not None:
-                named = select(func.count()).where(task.c.task_id.in_(task_ids), task.c.state == TaskState.FAILED.value)
+                states = [state.value for state in sources(Event.REQUEUE)]
+                named = select(func.count()).where(task.c.task_id.in_(task_ids), task.c.state.in_(states))
                 return connection.execute(named).scalar_one()
             queries = (select(func.count()).where(*_failed_in(*lane)) for lane in _lanes(connection, kind, target))
             return sum(connection.execute(query).scalar_one() for query in queries)

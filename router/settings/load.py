@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from router import registry
 from router.core.rules import PREDICATES, STUDY_SUMMARY
 from router.errors import ConfigError
-from router.settings.tables import ClassifierSettings, DestinationSettings, Settings
+from router.settings.tables import ClassifierSettings, ConfigFile, DestinationSettings, Settings
 from router.settings.values import Table
 
 
@@ -30,7 +30,7 @@ def load(path: Path) -> Settings:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{path}: not valid TOML: {error}"]) from error
-    return parse(data)
+    return parse(data).read_from(ConfigFile(path, text))
 
 
 def parse(data: Mapping[str, Any]) -> Settings:
@@ -40,12 +40,11 @@ def parse(data: Mapping[str, Any]) -> Settings:
         "classifiers": _plugins(data.get("classifiers", {}), "classifiers", ClassifierSettings, problems),
         "destinations": _plugins(data.get("destinations", {}), "destinations", DestinationSettings, problems),
     }
-    settings: Settings | None = None
-    try:
-        settings = Settings.model_validate({**data, **plugins})
-    except ValidationError as error:
-        problems += _lines(error, (), Settings)
-    problems += _dangling(data)
+    settings, wrong = types_of({**data, **plugins})
+    problems += wrong
+    problems += rule_problems(
+        data, classifiers=_strings(data.get("classifiers")), destinations=_strings(data.get("destinations"))
+    )
     if settings is not None and settings.node.port == settings.web.port != 0:
         problems.append(f"web.port: is node.port, too ({settings.web.port})")
     if problems or settings is None:
@@ -164,15 +163,21 @@ def _suggest(word: object, known: Iterable[str]) -> str:
     return f"; known: {', '.join(known)}" if known else "; none is defined"
 
 
-def _dangling(data: Mapping[str, Any]) -> list[str]:
+def types_of(data: Mapping[str, Any]) -> tuple[Settings | None, list[str]]:
+    """The settings of tables whose plugins are read already, or what is wrong with the types of its values."""
+    try:
+        return Settings.model_validate(data), []
+    except ValidationError as error:
+        return None, _lines(error, (), Settings)
+
+
+def rule_problems(data: Mapping[str, Any], *, classifiers: list[str], destinations: list[str]) -> list[str]:
     """Names that refer to nothing, and rules that cannot do what they say.
 
     Works on the document as written, so that these are reported together with wrong types elsewhere; what has a wrong
     type itself is passed over here, because it has been reported.
     """
     problems: list[str] = []
-    destinations = _strings(data.get("destinations"))
-    classifiers = _strings(data.get("classifiers"))
     results = list(registry.available("router.results"))
 
     def check(where: str, names: list[str], known: list[str]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
 from router.core.instance import ROUTING_KEYWORDS
-from router.core.rules import PREDICATES, Rule
+from router.core.rules import PREDICATES, Rule, RuleBook
 from router.settings.values import (
     AETitle,
     ByteCount,
@@ -23,6 +24,14 @@ from router.settings.values import (
     ledger_url,
     tuple_of,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """A configuration file as it was when it was read."""
+
+    path: Path
+    text: str
 
 
 class NodeSettings(Table):
@@ -224,6 +233,28 @@ class Settings(Table):
     destinations: dict[str, DestinationSettings] = {}
     peers: Annotated[tuple[PeerSettings, ...], BeforeValidator(tuple_of)] = ()
     rules: Annotated[tuple[RuleSettings, ...], BeforeValidator(tuple_of)] = ()
+    _file: ConfigFile | None = PrivateAttr(None)
+
+    @property
+    def file(self) -> ConfigFile | None:
+        """What these settings were read from; None when they come from no file."""
+        return self._file
+
+    def read_from(self, file: ConfigFile) -> Self:
+        """The same, and where they come from."""
+        settings = self.model_copy()
+        settings._file = file
+        return settings
+
+    def rule_book(self) -> RuleBook:
+        """The rules, with what else a plan depends on."""
+        titled = {name: getattr(table.options, "ae_title", None) for name, table in self.destinations.items()}
+        return RuleBook(
+            rules=self.core_rules(),
+            default_deliver=self.default_deliver,
+            ae_titles={name: ae_title for name, ae_title in titled.items() if ae_title},
+            summary_quiet_s=self.summary.quiet_s,
+        )
 
     def core_rules(self) -> tuple[Rule, ...]:
         """The rules as `core.rules.plan_for` wants them."""

@@ -33,6 +33,8 @@ CONFIG = """
 path = "{folder}/spool"
 [ledger]
 url = "{url}"
+[audit]
+folder = "{folder}/audit"
 [classifiers.cxr]
 type = "demo"
 [destinations.pacs]
@@ -94,6 +96,11 @@ class Site:
     def here(self, *arguments: str | Path) -> Done:
         """The same with this node's configuration."""
         return self.run(*arguments, "--config", self.config)
+
+    def audited(self) -> list[str]:
+        """The audit messages so far, as XML."""
+        files = sorted((self.folder / "audit").glob("*.log"))
+        return [line for path in files for line in path.read_text().splitlines()]
 
     def receive(self, header: dict[str, bytes] | None = None) -> SopInstance:
         """An image that the rule above takes."""

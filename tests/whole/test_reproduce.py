@@ -32,6 +32,8 @@ from tests.whole.test_supersession import Weights
 CONFIG = """
 [spool]
 path = "{folder}/spool"
+[audit]
+folder = "{folder}/audit"
 [ledger]
 url = "sqlite:///{folder}/ledger.db"
 [classifiers.cxr]
@@ -103,6 +105,8 @@ def test_a_report_of_the_real_classifier_is_computed_again_to_the_last_byte(tmp_
     assert (done.exit_code, said["reproduces"], said["differences"]) == (0, True, [])
     assert len(said["findings"]) == 4
     assert said["classifier"] == "cxr"
+    (audited,) = (path.read_text() for path in (tmp_path / "audit").glob("*.log"))
+    assert (audited.count("DICOM Instances Accessed"), audited.count('UserName="command line"')) == (1, 1)
 
 
 def test_it_reproduces_from_files_alone_without_ledger_and_spool(tmp_path: Path, image: Path, weights: Weights) -> None:
