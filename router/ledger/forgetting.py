@@ -18,6 +18,7 @@ from router.errors import StillOwed
 from router.ledger.engine import Engines
 from router.ledger.entry import fingerprint
 from router.ledger.instants import seconds_to_us
+from router.ledger.outcomes import uncount
 from router.ledger.schema import asked, catalogue, commitment, event, forgotten, instance, outcome, task
 from router.ledger.writer import GroupCommit, Transaction
 
@@ -94,6 +95,8 @@ class Forgetting:
                         instance.c.instance_id.in_(ids), instance.c.root_id.is_(None), *_over(tx.now_us)
                     )
                 ).scalars()
+            for some in _some(roots):
+                uncount(tx, outcome.c.instance_id.in_(some))
             return _remove(tx, roots)
 
         count = self._writer.do(work)

@@ -86,7 +86,7 @@ _REPORTS = (
     .order_by(task.c.task_id)
 )
 _HELD = (
-    select(task.c.instance_id, task.c.root_id, task.c.error)
+    select(task.c.instance_id, task.c.root_id, task.c.error, task.c.created_at)
     .where(
         task.c.task_id == bindparam("held_id"),
         task.c.attempts == bindparam("held_attempts"),

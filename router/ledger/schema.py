@@ -209,8 +209,36 @@ outcome = Table(
     Column("at", BigInteger, nullable=False),
     Column("code", Text, nullable=False),  # «analysed», or the code of the reason why not
     Column("outcome", JSON, nullable=False),
+    Column("tally_id", _Id),  # where it is counted; null: it is older than tallies
 )
 Index("outcome_code", outcome.c.code)
+
+#: How many outcomes of one day, UTC, by classifier, computation and calling AE title, and how their scores are distributed:
+#: see ledger.outcomes. Stays when the rows of the images are expired; what is forgotten is taken out.
+tally = Table(
+    "tally",
+    METADATA,
+    Column("tally_id", _Id, primary_key=True),
+    Column("classifier", Text, nullable=False),
+    Column("day", Integer, nullable=False),  # since 1970-01-01
+    Column("computation", Text, nullable=False),  # digest of the classifier's identity; empty: of what was not analysed
+    Column("calling_ae_title", Text, nullable=False),
+    Column("codes", JSON, nullable=False),  # outcome.code -> images
+    Column("pace", JSON, nullable=False),  # when looks were made, and how long images had waited for them
+    Column("scores", JSON, nullable=False),  # finding -> {"bins": [...], "present": n, "threshold": x}
+    UniqueConstraint("classifier", "day", "computation", "calling_ae_title"),
+    sqlite_autoincrement=True,
+)
+
+#: Every identity that a classifier had when it said something: what `tally.computation` is the digest of.
+computation = Table(
+    "computation",
+    METADATA,
+    Column("computation", Text, primary_key=True),
+    Column("classifier", Text, nullable=False),
+    Column("identity", JSON, nullable=False),
+    Column("first_at", BigInteger, nullable=False),
+)
 
 event = Table(
     "event",

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, or_, select, text, update
+from sqlalchemy import Connection, and_, func, or_, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from router.core.findings import NotAnalysed, Outcome, outcome_to_json
+from router.core.findings import NotAnalysed, Outcome
 from router.core.instance import InstanceKind, SopInstance
 from router.core.lifecycle import Event, TaskKind, TaskState
 from router.core.ports import Claimed, Clock, Produced, Receipt, Study, Task
@@ -31,11 +31,13 @@ from router.ledger.forgetting import Forgetting
 from router.ledger.instants import seconds_to_us, to_us
 from router.ledger.moves import bring_forward, claim, due_at, end_leases, holds, requeue, settle, sources
 from router.ledger.occupancy import PATIENCE_S, Occupancy, occupy
+from router.ledger.outcomes import keep_outcome
 from router.ledger.queries import Queries
 from router.ledger.recent import RecentEvents
-from router.ledger.schema import instance, is_state, outcome, task
+from router.ledger.schema import instance, is_state, task
 from router.ledger.search import Search
 from router.ledger.studies import await_quiet, study_of
+from router.ledger.tallies import Tallies
 from router.ledger.wake import Bell, FileWatch, Notifications
 from router.ledger.writer import GroupCommit, Lane, Transaction
 
@@ -72,6 +74,7 @@ class SqlLedger:
         self.queries = Queries(self._engines.read)
         self.recent = RecentEvents(self._engines.read)
         self.search = Search(self._engines.read)
+        self.tallies = Tallies(self._engines.read)
         self._catalogue = Catalogue()
         self.forgetting = Forgetting(self._writer, self._engines)
         self.commitments = CommitmentBook(self._writer, self._engines.read)
@@ -157,9 +160,17 @@ class SqlLedger:
             if task.kind is TaskKind.DELIVER and produced:
                 what = "replaced"
             if outcome is not None:
-                what = _keep_outcome(tx, held.instance_id, task.target, outcome)
+                keep_outcome(
+                    tx,
+                    outcome,
+                    instance_id=held.instance_id,
+                    classifier=task.target,
+                    ae_title=task.instance.calling_ae_title,
+                    owed_us=held.created_at,
+                )
+                what = "analysed"
                 if isinstance(outcome, NotAnalysed):
-                    detail = f"{outcome.code}: {outcome.reason}"
+                    what, detail = "not_analysed", f"{outcome.code}: {outcome.reason}"
             record(tx, held, what, task=task, detail=detail)
             if commit:
                 owe(tx, held, TaskKind.COMMIT, task.target, task.options)
@@ -394,20 +405,6 @@ def _committed(kind: TaskKind) -> None:
             fault_point("summary.committed")
         case _:
             fault_point("classify.committed")
-
-
-def _keep_outcome(tx: Transaction, instance_id: int, classifier: str, value: Outcome) -> str:
-    """Writes it, in place of an older one; returns the event's word."""
-    not_analysed = isinstance(value, NotAnalysed)
-    values = {
-        "at": tx.now_us,
-        "code": value.code if isinstance(value, NotAnalysed) else "analysed",
-        "outcome": outcome_to_json(value),
-    }
-    here = and_(outcome.c.instance_id == instance_id, outcome.c.classifier == classifier)
-    if not tx.connection.execute(update(outcome).where(here).values(**values)).rowcount:
-        tx.connection.execute(insert(outcome).values(instance_id=instance_id, classifier=classifier, **values))
-    return "not_analysed" if not_analysed else "analysed"
 
 
 def _has_failed(tx: Transaction, instance_id: int) -> bool:

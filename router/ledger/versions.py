@@ -106,10 +106,31 @@ _FILL_CATALOGUE = """
 INSERT INTO catalogue (study_instance_uid, patient_id, accession_number, calling_ae_title, first_at)
 SELECT study_instance_uid, coalesce({patient_id}, ''), coalesce({accession_number}, ''), calling_ae_title, min(received_at)
 FROM instance WHERE root_id IS NULL GROUP BY 1, 2, 3, 4 ORDER BY min(instance_id)"""
+_TALLY = """
+CREATE TABLE tally (
+    tally_id {key},
+    classifier TEXT NOT NULL,
+    day INTEGER NOT NULL,
+    computation TEXT NOT NULL,
+    calling_ae_title TEXT NOT NULL,
+    codes JSON NOT NULL,
+    pace JSON NOT NULL,
+    scores JSON NOT NULL,
+    UNIQUE (classifier, day, computation, calling_ae_title)
+)"""
+_COMPUTATION = """
+CREATE TABLE computation (
+    computation TEXT NOT NULL PRIMARY KEY,
+    classifier TEXT NOT NULL,
+    identity JSON NOT NULL,
+    first_at BIGINT NOT NULL
+)"""
 
 
 def to_version_3(connection: Connection) -> None:
-    """Summaries of studies: a task may be about all images of one. A catalogue of what people search for. What is forgotten."""
+    """Summaries of studies: a task may be about all images of one. A catalogue of what people search for. What is forgotten.
+    Tallies of outcomes, which begin with this version.
+    """
     sqlite = connection.dialect.name == "sqlite"
     key = "INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT" if sqlite else "BIGSERIAL NOT NULL PRIMARY KEY"
     for statement in (
@@ -122,6 +143,9 @@ def to_version_3(connection: Connection) -> None:
         "CREATE INDEX catalogue_patient ON catalogue (patient_id, catalogue_id)",
         "CREATE INDEX catalogue_accession ON catalogue (accession_number, catalogue_id)",
         "CREATE INDEX catalogue_ae_title ON catalogue (calling_ae_title, catalogue_id)",
+        _TALLY.format(key=key),
+        _COMPUTATION,
+        f"ALTER TABLE outcome ADD COLUMN tally_id {'INTEGER' if sqlite else 'BIGINT'}",
         _FILL_CATALOGUE.format(
             patient_id="json_extract(header, '$.PatientID')" if sqlite else "header->>'PatientID'",
             accession_number="json_extract(header, '$.AccessionNumber')" if sqlite else "header->>'AccessionNumber'",
