@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import make_url
 
@@ -27,11 +27,13 @@ from router.classify.step import ClassifyStep
 from router.core.admission import Limits
 from router.core.commitment import CommitmentReport, CommitmentRequest, Promise, report_on
 from router.core.lifecycle import TaskKind
+from router.core.ports import Ledger
 from router.core.retry import RetryPolicy
 from router.core.uids import digest
 from router.deliver.address import address_of
 from router.deliver.commit import ASK_CAP_S, CommitStep, Committer
 from router.deliver.dicom import DicomDestination
+from router.deliver.fresh import FreshFiles, FreshlyAccepted
 from router.deliver.notify import ReportStep, Requestors
 from router.deliver.step import DeliverStep
 from router.ending import Ending
@@ -180,6 +182,7 @@ def build_node(settings: Settings) -> Node:
             emit("task.brought_forward", level=logging.WARNING, count=count)
         if make_url(settings.ledger.url).get_backend_name() == "sqlite":
             ledger.end_all_leases()  # whoever held them is gone: we are its only node
+        fresh = FreshFiles(spool.path, for_s=settings.spool.verify_after_s)
         workers: list[Worker] = []
         analysts: dict[str, list[ChildAnalyst]] = {}
         for classifier in settings.classifiers.values():
@@ -219,6 +222,7 @@ def build_node(settings: Settings) -> Node:
                 probe_cap_s=destination.probe_cap_s,
                 commit=_commits(destination),
                 variant=variant,
+                received_as=fresh.mark,
             )
             lane = Lane(kind=TaskKind.DELIVER, target=destination.name, step=deliver, gate=deliver)
             workers += [
@@ -248,7 +252,7 @@ def build_node(settings: Settings) -> Node:
             settings=settings.node,
             peers=settings.peers,
             spool=spool,
-            ledger=ledger,
+            ledger=cast(Ledger, FreshlyAccepted(ledger, fresh)),
             plan=settings.rule_book().plan,
             clock=clock,
             limits=Limits(

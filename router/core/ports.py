@@ -186,14 +186,20 @@ class Ledger(Protocol):
         note: str = "",
         outcome: Outcome | None = None,
         produced: Sequence[Produced] = (),
-        commit: bool = False,
     ) -> None:
         """Checks the lease, then: task done + outcome + results + their deliver tasks, in one transaction.
 
         A delivery that produced something was not made: what it produced is delivered instead.
-        `commit`: the target of a delivery must now also commit to the instance (TaskKind.COMMIT).
 
         Raises LeaseLost, and then has written nothing.
+        """
+        ...
+
+    def delivered(self, done: Sequence[tuple[Task, str]], *, commit: bool = False) -> list[Task]:
+        """Deliveries that their destination has taken, each with what it remarked, are done: all in one transaction.
+
+        Returns those whose lease was lost, of which nothing is written.
+        `commit`: the destination must now also commit to them (TaskKind.COMMIT).
         """
         ...
 
@@ -299,6 +305,8 @@ class Analysis:
     results: tuple[ResultObject, ...] = ()
     not_reported: str = ""
     """Plain English: why a result object that was asked for is not among them; empty when all are."""
+    layers: tuple[Layer, ...] = ()
+    """Strongest finding first; none unless asked for."""
 
 
 class Analyst(Protocol):
@@ -318,8 +326,6 @@ class Analyst(Protocol):
         only what is asked for is made of this outcome.
 
         Raises ChildDied when the child crashed, hung or ran out of memory over this image (it is a new one by the next
-    layers: tuple[Layer, ...] = ()
-    """Strongest finding first; none unless asked for."""
         call), ChildNotReady when it cannot be started.
         """
         ...
@@ -388,11 +394,24 @@ class Explainer(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FileMark:
+    """What a file looked like. Writing to it, or setting its times, changes `ctime_ns`, which nobody can set."""
+
+    device: int
+    inode: int
+    byte_count: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
     """One instance to send: what it is and where its bytes lie."""
 
     instance: SopInstance
     path: Path
+    received_as: FileMark | None = None
+    """What the file looked like when this process had just received it; a file that still looks so is what it was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,8 @@
 """The deliver lane of one destination: what is claimed is sent, and every outcome is settled in the ledger at once.
 
+What was delivered is settled beside the sending, many in one transaction where they come fast: see `deliver.settling`. A
+crash before that transaction means that the instance is sent again, never that it is lost.
+
 All workers of a lane share one `DeliverStep`, which is also their gate: while the destination is down nobody claims but
 one probe, so that a dead destination costs no attempts, no log lines and no work.
 """
@@ -13,14 +16,27 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from pydicom.uid import UID
 
 from router.core.instance import InstanceKind
-from router.core.ports import Clock, Delivered, Delivery, Destination, Ledger, Produced, ResultObject, Spool, Task
+from router.core.ports import (
+    Clock,
+    Delivered,
+    Delivery,
+    Destination,
+    FileMark,
+    Ledger,
+    Produced,
+    ResultObject,
+    Spool,
+    Task,
+)
 from router.core.retry import RetryPolicy
 from router.deliver.breaker import Breaker, BreakerState
+from router.deliver.settling import Settling
 from router.deliver.turns import Batch, SeriesTurns
 from router.dimse import status
 from router.errors import (
@@ -83,12 +99,14 @@ class DeliverStep:
         probe_cap_s: float = 30.0,
         commit: bool = False,
         variant: Callable[[bytes], ResultObject | None] | None = None,
+        received_as: Callable[[str], FileMark | None] = lambda _: None,
         jitter: Callable[[], float] = random.random,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`commit`: what is delivered owes a `deliver.commit.CommitStep`.
 
         `variant` makes of a result object the same in another SOP class; None or ValueError: there is none.
+        `received_as`: what the file of a spool key looked like when it had just been received, if that is known.
         """
         self.name = name
         self._destination = destination
@@ -99,6 +117,7 @@ class DeliverStep:
         self._batch_max = batch_max
         self._commit = commit
         self._variant = variant
+        self._received_as = received_as
         self._jitter = jitter
         self._monotonic = monotonic
         self._changed = threading.Condition()
@@ -193,13 +212,24 @@ class DeliverStep:
     def _send(self, tasks: Sequence[Task], batch: Batch, failures: list[Exception]) -> None:
         ready: list[Task] = []
         deliveries: list[Delivery] = []
+        settling = Settling(partial(self._delivered, failures=failures))
+        open_count = len(tasks)
 
         def settle(task: Task, outcome: Delivered | Exception) -> None:
+            nonlocal open_count
+            open_count -= 1
             series = task.instance.series_instance_uid
+            if isinstance(outcome, Delivered):
+                self._answered()
+                self._passed(task)
+                # The destination has it: what follows in its series may go, whenever the ledger hears of this one.
+                self._turns.settled(batch, series)
+                settling.add((task, outcome.note), last=not open_count)
+                return
             try:
                 self._settle(task, outcome)
             except LeaseLost:
-                emit("task.lease_lost", level=logging.WARNING, task_id=task.task_id, kind=task.kind, target=task.target)
+                _tell_lost(task)
             except Exception as error:  # noqa: BLE001 - a destination must go on; raised again below
                 failures.append(error)
             finally:
@@ -212,22 +242,34 @@ class DeliverStep:
                 settle(task, _OlderFirst(self.health().reason or "the destination did not answer"))
                 continue
             try:
-                delivery = Delivery(instance=task.instance, path=self._spool.path(task.instance.spool_key))
+                key = task.instance.spool_key
+                path, mark = self._spool.path(key), self._received_as(key)
             except SpoolDamaged as error:
                 settle(task, error)
             else:
                 ready.append(task)
-                deliveries.append(delivery)
-        if deliveries:
-            self._destination.send(deliveries, lambda index, outcome: settle(ready[index], outcome))
+                deliveries.append(Delivery(instance=task.instance, path=path, received_as=mark))
+        try:
+            if deliveries:
+                self._destination.send(deliveries, lambda index, outcome: settle(ready[index], outcome))
+        finally:
+            settling.finish()
 
-    def _settle(self, task: Task, outcome: Delivered | Exception) -> None:
+    def _delivered(self, done: Sequence[tuple[Task, str]], *, failures: list[Exception]) -> None:
+        try:
+            lost = self._ledger.delivered(done, commit=self._commit)
+        except Exception as error:  # noqa: BLE001 - raised by `run`; they are sent again
+            failures.append(error)
+            return
+        lost_ids = {task.task_id for task in lost}
+        for task, note in done:
+            if task.task_id in lost_ids:
+                _tell_lost(task)
+            else:
+                self._tell("deliver.done", task, note=note)
+
+    def _settle(self, task: Task, outcome: Exception) -> None:
         match outcome:
-            case Delivered():
-                self._answered()
-                self._passed(task)
-                self._ledger.complete(task, note=outcome.note, commit=self._commit)
-                self._tell("deliver.done", task, note=outcome.note)
             case _OlderFirst():
                 self._give_back(task, outcome)
             case AssociationBroke():
@@ -368,6 +410,10 @@ class DeliverStep:
 def _reason(error: Exception) -> str:
     """In plain English and fit for the log: the text of an exception that is none of ours may quote an element."""
     return str(error) if isinstance(error, RouterError) else f"unexpected {type(error).__name__}"
+
+
+def _tell_lost(task: Task) -> None:
+    emit("task.lease_lost", level=logging.WARNING, task_id=task.task_id, kind=task.kind, target=task.target)
 
 
 def _text(error: Exception) -> str:

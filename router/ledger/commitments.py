@@ -119,8 +119,8 @@ class CommitmentBook:
             peer = held.request.calling_ae_title or "?"
             said = {uid: f"{describe_reason(reason)}, to {peer}" for uid, reason in failed.items()}
             known = _known(tx, [reference.sop_instance_uid for reference in held.request.references])
-            details = [(row, said.get(row.sop_instance_uid, f"committed, to {peer}")) for row in known]
-            record_each(tx, details, "commitment_reported", task=held)
+            details = [(row, held, said.get(row.sop_instance_uid, f"committed, to {peer}")) for row in known]
+            record_each(tx, details, "commitment_reported")
 
         self._writer.do(work)
 
@@ -229,7 +229,7 @@ def _enter(tx: Transaction, request: CommitmentRequest) -> int:
     ).one()
     by = f"by {request.calling_ae_title or '?'} at {request.peer_host or '?'}"
     known = _known(tx, [reference.sop_instance_uid for reference in request.references])
-    record_each(tx, [(row, by) for row in known], "commitment_asked")
+    record_each(tx, [(row, None, by) for row in known], "commitment_asked")
     return int(commitment_id)
 
 

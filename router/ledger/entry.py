@@ -144,11 +144,11 @@ def record(tx: Transaction, about: _Rooted, what: str, *, task: Any = None, deta
 
     None for what is about no instance: the report on a peer's request says itself what became of it.
     """
-    record_each(tx, [(about, detail)], what, task=task)
+    record_each(tx, [(about, task, detail)], what)
 
 
-def record_each(tx: Transaction, about: Sequence[tuple[_Rooted, str]], what: str, *, task: Any = None) -> None:
-    """The same for many instances, each with a detail of its own."""
+def record_each(tx: Transaction, about: Sequence[tuple[_Rooted, Any, str]], what: str) -> None:
+    """The same for many instances, each with a task (or None) and a detail of its own."""
     lines = [
         {
             "root_id": one.root_id,
@@ -160,7 +160,7 @@ def record_each(tx: Transaction, about: Sequence[tuple[_Rooted, str]], what: str
             "attempt": task.attempts if task is not None else 0,
             "detail": detail,
         }
-        for one, detail in about
+        for one, task, detail in about
         if one.instance_id is not None
     ]
     if lines:

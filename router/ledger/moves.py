@@ -96,6 +96,17 @@ _HELD = (
     .with_for_update()
 )
 _SETTLE = update(task).where(task.c.task_id == bindparam("held_id"))
+_HELD_TOGETHER = (
+    select(task.c.task_id, task.c.attempts, task.c.lease, task.c.instance_id, task.c.root_id)
+    .where(task.c.task_id.in_(bindparam("ids", expanding=True)), is_state(task.c.state, TaskState.LEASED))
+    .order_by(task.c.task_id)
+    .with_for_update()
+)
+_DONE_TOGETHER = (
+    update(task)
+    .where(task.c.task_id.in_(bindparam("ids", expanding=True)))
+    .values(state=after(Event.SUCCEED), lease=None, lease_until=None, settled_at=bindparam("now"), error="")
+)
 _DUE = select(
     select(task.c.task_id).where(_LANE, is_state(task.c.state, TaskState.READY)).limit(1).scalar_subquery(),
     select(func.min(task.c.not_before)).where(_LANE, is_state(task.c.state, TaskState.RETRY)).scalar_subquery(),
@@ -207,6 +218,16 @@ def settle(tx: Transaction, held: Claimed, happening: Event, **values: Any) -> A
     state = {"state": after(happening), "lease": None, "lease_until": None}
     tx.connection.execute(_SETTLE, {"held_id": held.task_id, **state, **values})
     return row
+
+
+def done_together(tx: Transaction, held: Sequence[Claimed]) -> dict[int, Any]:
+    """Ends the leases of many tasks that succeeded; task id -> row, without those whose lease was lost."""
+    claims = {(one.task_id, one.attempts, one.lease) for one in held}
+    rows = tx.connection.execute(_HELD_TOGETHER, {"ids": [one.task_id for one in held]}).all()
+    ours = {row.task_id: row for row in rows if (row.task_id, row.attempts, row.lease) in claims}
+    if ours:
+        tx.connection.execute(_DONE_TOGETHER, {"ids": list(ours), "now": tx.now_us})
+    return ours
 
 
 def requeue(tx: Transaction, which: Any) -> int:

@@ -26,10 +26,10 @@ from router.ledger import migrations
 from router.ledger.catalogue import Catalogue
 from router.ledger.commitments import CommitmentBook
 from router.ledger.engine import Engines, check, open_engines, unusable
-from router.ledger.entry import enter, owe, owed_before, record
+from router.ledger.entry import enter, owe, owed_before, record, record_each
 from router.ledger.forgetting import Forgetting
 from router.ledger.instants import seconds_to_us, to_us
-from router.ledger.moves import bring_forward, claim, due_at, end_leases, holds, requeue, settle, sources
+from router.ledger.moves import bring_forward, claim, done_together, due_at, end_leases, holds, requeue, settle, sources
 from router.ledger.occupancy import PATIENCE_S, Occupancy, occupy
 from router.ledger.outcomes import keep_outcome
 from router.ledger.queries import Queries
@@ -147,12 +147,8 @@ class SqlLedger:
         note: str = "",
         outcome: Outcome | None = None,
         produced: Sequence[Produced] = (),
-        commit: bool = False,
     ) -> None:
-        """Checks the lease, then: done + outcome + results + their deliver tasks. Raises LeaseLost, having written nothing.
-
-        `commit`: the destination that has it now must also commit to it.
-        """
+        """Checks the lease, then: done + outcome + results + their deliver tasks. Raises LeaseLost, having written nothing."""
 
         def work(tx: Transaction) -> None:
             held = settle(tx, task, Event.SUCCEED, settled_at=tx.now_us, error="")
@@ -172,8 +168,6 @@ class SqlLedger:
                 if isinstance(outcome, NotAnalysed):
                     what, detail = "not_analysed", f"{outcome.code}: {outcome.reason}"
             record(tx, held, what, task=task, detail=detail)
-            if commit:
-                owe(tx, held, TaskKind.COMMIT, task.target, task.options)
             for result in produced:
                 entry = enter(tx, result.instance, root_id=held.root_id, rules=(), notes=())
                 made_before = entry.receipt is Receipt.DUPLICATE  # and owed or delivered since, but perhaps elsewhere
@@ -186,6 +180,23 @@ class SqlLedger:
 
         self._writer.do(work)
         _committed(task.kind)
+
+    def delivered(self, done: Sequence[tuple[Task, str]], *, commit: bool = False) -> list[Task]:
+        """See core.ports.Ledger."""
+
+        def work(tx: Transaction) -> list[Task]:
+            ours = done_together(tx, [task for task, _ in done])
+            kept = [(ours[task.task_id], task, note) for task, note in done if task.task_id in ours]
+            record_each(tx, kept, "delivered")
+            if commit:
+                for held, task, _ in kept:
+                    owe(tx, held, TaskKind.COMMIT, task.target, task.options)
+            _written(TaskKind.DELIVER)
+            return [task for task, _ in done if task.task_id not in ours]
+
+        lost = self._writer.do(work)
+        _committed(TaskKind.DELIVER)
+        return lost
 
     def defer(self, task: Claimed, *, error: str, at: datetime | None) -> None:
         """Another try at `at`, or failed for good when None. Raises LeaseLost."""

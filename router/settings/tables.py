@@ -63,6 +63,8 @@ class SpoolSettings(Table):
     """Below this: 0xA700; it resumes by itself."""
     retention_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 86400
     """Bytes are kept this long after the last delivery."""
+    verify_after_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 600
+    """A file received less than so long ago, and not touched since, is sent without computing its SHA-256 again; 0: none."""
 
 
 class LedgerSettings(Table):

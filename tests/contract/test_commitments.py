@@ -50,8 +50,8 @@ def delivered(ledger: SqlLedger, *uids: str) -> None:
     """Delivered to a destination that must now commit."""
     for uid in uids:
         ledger.accept(instance(uid), plan())
-    for task in ledger.claim(TaskKind.DELIVER, "pacs", lease_s=60, limit=99):
-        ledger.complete(task, commit=True)
+    tasks = ledger.claim(TaskKind.DELIVER, "pacs", lease_s=60, limit=99)
+    assert ledger.delivered([(task, "") for task in tasks], commit=True) == []
 
 
 def to_ask(ledger: SqlLedger) -> list[Task]:
@@ -155,7 +155,7 @@ def test_standings_say_what_is_owed_done_and_gone(ledger: SqlLedger) -> None:
     (standing,) = ledger.commitments.standings(["1.1", "9"])["1.1"]
     assert (standing.sop_class_uid, standing.owed_count, standing.done_count, standing.missed) == (CT, 2, 0, False)
     (task,) = ledger.claim(TaskKind.DELIVER, "pacs", lease_s=60, limit=9)
-    ledger.complete(task, commit=True)
+    ledger.delivered([(task, "")], commit=True)
     (standing,) = ledger.commitments.standings(["1.1"])["1.1"]
     assert (standing.owed_count, standing.done_count) == (2, 1), "the other delivery, and the destination's commitment"
     (held,) = [h for h in ledger.queries.held() if h.sop_instance_uid == "1.2"]
@@ -195,7 +195,7 @@ def test_what_the_destination_lacks_is_delivered_again_and_asked_again(ledger: S
     assert (answered.committed, answered.resent) == (("1.1",), ("1.2",))
     (task,) = ledger.claim(TaskKind.DELIVER, "pacs", lease_s=60, limit=9)
     assert (task.instance.sop_instance_uid, task.options) == ("1.2", {"resent": 1})
-    ledger.complete(task, commit=True)
+    ledger.delivered([(task, "")], commit=True)
     (again,) = to_ask(ledger)
     assert again.options == {"resent": 1}
     assert "not_committed" in whats(ledger, "1.2")
@@ -207,7 +207,7 @@ def test_resends_end_and_people_are_told(ledger: SqlLedger) -> None:
         ledger.commitments.ask(f"2.25.{number}", "pacs", to_ask(ledger))
         answered = ledger.commitments.answered(kept(uid=f"2.25.{number}", _1_1=0x0112), resends_max=2)
         for task in ledger.claim(TaskKind.DELIVER, "pacs", lease_s=60, limit=9):
-            ledger.complete(task, commit=True)
+            ledger.delivered([(task, "")], commit=True)
     assert answered.failed == ("1.1",)
     (failed,) = ledger.queries.failed()
     assert failed.error == "pacs does not commit to it after it was sent 3 times: 0x0112 (no such object instance)"

@@ -238,6 +238,24 @@ def test_a_late_worker_changes_nothing(ledger: SqlLedger, clock: FakeClock, end:
     ledger.complete(current, outcome=PREDICTION)
 
 
+def test_deliveries_that_are_settled_together_stand_each_for_itself(ledger: SqlLedger, clock: FakeClock) -> None:
+    for number in range(4):
+        ledger.accept(instance(f"1.{number}"), plan())
+    first, second, third, fourth = claim(ledger)
+    ledger.defer(second, error="no", at=None)
+    ledger.defer(third, error="no", at=clock.now())
+    (third_again,) = claim(ledger)
+    done = [(first, "it changed elements"), (second, ""), (third, ""), (fourth, "")]
+    assert ledger.delivered(done, commit=True) == [second, third]
+    assert whats(ledger, "1.0") == whats(ledger, "1.3") == ["received", "delivered"]
+    assert whats(ledger, "1.1") == ["received", "failed"]
+    assert ledger.queries.trace("1.0")[-1].detail == "it changed elements"
+    owed = {(task.kind, task.sop_instance_uid) for task in ledger.queries.owed()}
+    assert owed == {(TaskKind.COMMIT, "1.0"), (TaskKind.COMMIT, "1.3"), (TaskKind.DELIVER, "1.2")}
+    assert ledger.delivered([(third_again, "")]) == []
+    assert ledger.delivered(done) == [first, second, third, fourth], "once"
+
+
 def test_a_worker_from_before_a_requeue_cannot_settle_the_new_attempt(ledger: SqlLedger, clock: FakeClock) -> None:
     ledger.accept(instance(), plan())
     (late,) = claim(ledger)

@@ -343,17 +343,56 @@ def test_a_ledger_that_does_not_answer_does_not_stop_the_sending_but_is_not_swal
     lane: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lane.accept("1.1", "1.2")
-    real = lane.ledger.complete
 
-    def fails_once(task: Task, **more: Any) -> None:
-        if task.instance.sop_instance_uid == "1.1":
-            raise OSError("disk full")
-        real(task, **more)
+    def fails(done: object, **more: Any) -> None:
+        raise OSError("disk full")
 
-    monkeypatch.setattr(lane.ledger, "complete", fails_once)
+    with monkeypatch.context() as away:
+        away.setattr(lane.ledger, "delivered", fails)
+        with pytest.raises(OSError, match="disk full"):
+            lane.step.run(lane.claim())
+    assert lane.destination.batches == [["1.1", "1.2"]]
+    assert lane.states() == {"1.1": TaskState.LEASED, "1.2": TaskState.LEASED}
+    lane.clock.forward(61)
+    lane.turn()
+    assert lane.destination.batches[1:] == [["1.1", "1.2"]], "sent again, not lost"
+    assert lane.states() == {}
+
+
+def test_what_is_delivered_one_after_the_other_is_settled_in_one_transaction(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.deliver.settling.GATHER_S", 60)
+    groups: list[int] = []
+    real = lane.ledger.delivered
+
+    def delivered(done: Sequence[tuple[Task, str]], **more: Any) -> list[Task]:
+        groups.append(len(done))
+        return real(done, **more)
+
+    monkeypatch.setattr(lane.ledger, "delivered", delivered)
+    lane.accept(*(f"1.{number}" for number in range(5)))
+    lane.destination.answers["1.2"] = PeerRefused("PACS answered 0x0122", status=0x0122)
+    lane.turn()
+    assert groups == [4]
+    assert lane.states() == {"1.2": TaskState.FAILED}
+
+
+def test_of_several_that_are_settled_together_one_may_be_somebody_elses(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch, told: list[tuple[str, dict[str, object]]]
+) -> None:
+    monkeypatch.setattr("router.deliver.settling.GATHER_S", 60)
+    lane.accept("1.1", "1.2")
     tasks = lane.claim()
-    with pytest.raises(OSError, match="disk full"):
-        lane.step.run(tasks)
+    lane.ledger.defer(tasks[0], error="taken over", at=lane.clock.now())
+    lane.claim()
+    lane.step.run(tasks)
+    assert [
+        (name, fields["task_id" if name == "task.lease_lost" else "sop_instance_uid"]) for name, fields in told
+    ] == [
+        ("task.lease_lost", tasks[0].task_id),
+        ("deliver.done", "1.2"),
+    ]
     assert lane.states() == {"1.1": TaskState.LEASED}
 
 
