@@ -11,7 +11,8 @@
     │   ├── AssociationRejected   the peer said no to the association (transient until an operator says otherwise)
     │   ├── PeerBusy              0xA7xx, 0x0110: out of resources, processing failure
     │   ├── ChildDied             the classify child crashed, hung or ran out of memory over an image
-    │   └── ChildNotReady         it cannot be started: no image is to blame
+    │   ├── ChildNotReady         it cannot be started: no image is to blame
+    │   └── NotTold               a webhook or a mail server did not take a notification
     └── PermanentError            another try would fail the same way
         ├── NoAcceptedContext     the peer accepts no presentation context for this instance
         ├── PeerRefused           0xA9xx, 0xCxxx, 0x0122, 0x0124
@@ -19,7 +20,8 @@
         ├── UnreadablePixels      no decoder here can read the pixel data
         ├── NotForThisClassifier  the gate refuses this image; .code says why in one word
         ├── NotReportable         the image lacks an attribute without which no result object can exist
-        └── WeightsUnavailable    no verified weights for a classifier
+        ├── WeightsUnavailable    no verified weights for a classifier
+        └── NeverTold             a mail server refuses a notification, and would again
 
 An exception that is none of these counts as transient, and its attempts are counted and capped.
 """
@@ -89,6 +91,10 @@ class ChildNotReady(TransientError):
     """The classify child cannot be started; whatever image waits for it is not to blame."""
 
 
+class NotTold(TransientError):
+    """A webhook or a mail server did not take a notification."""
+
+
 class PermanentError(RouterError):
     """Another try would fail the same way."""
 
@@ -127,3 +133,7 @@ class NotReportable(PermanentError):
 
 class WeightsUnavailable(PermanentError):
     """A classifier's weights are neither in the cache nor to be had."""
+
+
+class NeverTold(PermanentError):
+    """A mail server refuses a notification, and would refuse it again."""

@@ -40,6 +40,7 @@ FAULT_POINTS: dict[str, str] = {
     "summary.spooled": "the summary is durable, the ledger knows nothing of it",
     "summary.written": "the summary and its deliveries are written in a transaction that is not committed",
     "summary.committed": "the summary and its deliveries are durable",
+    "notify.told": "a webhook or a mail server has taken a notification, the ledger does not know",
     "free.committed": "the ledger says that bytes are freed, the files still lie there",
     "free.deleted": "the files of freed bytes are deleted",
     "forget.marked": "nothing is owed of a study that is to be forgotten, and its bytes count as freed; all of it is still there",

@@ -39,8 +39,11 @@ from router.deliver.step import DeliverStep
 from router.ending import Ending
 from router.errors import ChildNotReady, ConfigError
 from router.ledger.commitments import REPORT_TARGET
-from router.ledger.reports import ReportLane
+from router.ledger.reports import OwnLane
 from router.ledger.store import SqlLedger
+from router.notify.watch import Watch
+from router.notifying import build_notifying
+from router.notifying import waits as waits_of_notices
 from router.observe import meters
 from router.observe.log import configure, emit
 from router.receive.commitment import CommitmentDesk
@@ -85,6 +88,7 @@ class Node:
     janitor: Janitor
 
     def start(self) -> None:
+    watch: Watch
         """Opens the ports and begins to work; the classify children get ready meanwhile."""
         me = audit_node(self.settings)
         self._record(audit_events.configured(me, sha256=digest(self.settings.model_dump(mode="json"))))
@@ -95,6 +99,7 @@ class Node:
         self.janitor.start()
         self.web.start()
         emit("node.ready", port=self.scp.port, web_port=self.web.port)
+        self.watch.start()
 
     def warm_up(self) -> None:
         """Starts the classify children now, so that the first image need not wait for them; returns at once.
@@ -129,6 +134,7 @@ class Node:
         self.janitor.stop()
         for analyst in self.analysts:
             analyst.close()
+        self.watch.stop()
         for destination in self.destinations:
             destination.close()
         self.ledger.close()
@@ -273,6 +279,8 @@ def build_node(settings: Settings) -> Node:
         )
         audit = open_trail(settings.audit, ae_title=settings.node.ae_title)
         undo.callback(audit.close)
+        notifying = build_notifying(settings, ledger=ledger, spool=spool, steps=steps, clock=clock)
+        workers += notifying.workers
         web = _web(settings, spool=spool, ledger=ledger, scp=scp, steps=steps, analysts=analysts, audit=audit)
         undo.pop_all()
     return Node(
@@ -288,6 +296,7 @@ def build_node(settings: Settings) -> Node:
         janitor=janitor,
     )
 
+        watch=notifying.watch,
 
 def _expiry(settings: Settings, ledger: SqlLedger) -> Callable[[], int] | None:
     retention_s = settings.ledger.retention_s
@@ -308,6 +317,7 @@ def _waits(settings: Settings) -> dict[tuple[TaskKind, str], float]:
     waits[TaskKind.REPORT, REPORT_TARGET] = _REPORT_CAP_S
     for name, destination in settings.destinations.items():
         cap_s = max(destination.retry_cap_s, 2 * destination.probe_cap_s)
+    waits |= waits_of_notices(settings)
         waits[TaskKind.DELIVER, name] = cap_s
         if _commits(destination):
             waits[TaskKind.COMMIT, name] = max(cap_s, destination.options.commitment_answer_s, ASK_CAP_S)
@@ -357,7 +367,8 @@ def _report_workers(
         report_for_s=asked.report_for_s + (asked.give_up_s if asked.when == "delivered" else 0),
     )
     lane = Lane(kind=TaskKind.REPORT, target=REPORT_TARGET, step=step, gate=OpenGate(_REPORT_BATCH))
-    return [Worker(lane=lane, ledger=ReportLane(ledger), clock=clock, policy=policy) for _ in range(_REPORT_WORKERS)]
+    books = OwnLane(ledger, claim=ledger.commitments.claim)
+    return [Worker(lane=lane, ledger=books, clock=clock, policy=policy) for _ in range(_REPORT_WORKERS)]
 
 
 def _judge(

@@ -10,7 +10,7 @@ import sys
 import click
 
 import router
-from router.cli import conformance, explain, forget, images, ledger, node, reproduce, user, weights
+from router.cli import conformance, explain, forget, images, ledger, node, notify, reproduce, user, weights
 from router.cli.console import ERR
 from router.errors import ConfigError, RouterError
 
@@ -48,6 +48,7 @@ for _command in (
     ledger.queue,
     ledger.requeue,
     ledger.trace,
+    notify.notify,
     forget.forget,
     explain.explain,
     images.classify,

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from router.cli.console import OUT, config_option, json_option, progress, table_of
+from router.cli.notify import listed, table_of_channels
 from router.errors import ConfigError, RouterError
 from router.settings import Settings, load
 
@@ -50,6 +51,7 @@ def check(config: Path, with_echo: bool, as_json: bool) -> None:
     if as_json:
         sys.exit(_check_for_machines(config, with_echo=with_echo))
     settings = load(config)
+    _check_notify(settings)
     OUT.print(f"{config}: configuration is valid", markup=False, highlight=False)
     table = table_of("what", "name", "kind", "details")
     for name, classifier in settings.classifiers.items():
@@ -60,9 +62,19 @@ def check(config: Path, with_echo: bool, as_json: bool) -> None:
         parts = {"classify": rule.classify, "deliver": rule.deliver, "results": rule.results}
         table.add_row("rule", rule.name, "", "; ".join(f"{k} {', '.join(v)}" for k, v in parts.items() if v))
     OUT.print(table)
+    if settings.notify:
+        OUT.print(table_of_channels(settings))
     if with_echo:
         failures = [name for name in settings.destinations if not _echo_one(settings, name)]
         sys.exit(1 if failures else 0)
+
+
+def _check_notify(settings: Settings) -> None:
+    """Raises ConfigError for secrets that are not there; the parts that know are loaded only when there is something to ask."""
+    if settings.notify:
+        from router.notifying import check as check_all
+
+        check_all(settings)
 
 
 def _check_for_machines(config: Path, *, with_echo: bool) -> int:
@@ -71,11 +83,13 @@ def _check_for_machines(config: Path, *, with_echo: bool) -> int:
     echoes: dict[str, str] = {}
     try:
         settings = load(config)
+        _check_notify(settings)
     except ConfigError as error:
         found |= {"valid": False, "problems": list(error.problems)}
     else:
         for kind, tables in (("classifiers", settings.classifiers), ("destinations", settings.destinations)):
             found[kind] = {name: table.model_dump(mode="json") for name, table in tables.items()}
+        found["notify"] = listed(settings)
         found["rules"] = [rule.model_dump(mode="json") for rule in settings.rules]
         if with_echo:
             echoes = {name: _echo_problem(settings, name) for name in settings.destinations}

@@ -16,6 +16,8 @@ class TaskKind(StrEnum):
     """A peer that asked us for storage commitment must hear what we keep (we answer)."""
     SUMMARISE = "summarise"
     """A study whose images one classifier has seen gets one document about all of them, once no more images come."""
+    NOTIFY = "notify"
+    """People are told of something by webhook or e-mail."""
 
 
 class TaskState(StrEnum):

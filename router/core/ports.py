@@ -14,6 +14,7 @@ from router.core.commitment import CommitmentReport, CommitmentRequest, Standing
 from router.core.findings import ClassifierIdentity, NotAnalysed, Outcome, Prediction
 from router.core.instance import InstanceKind, Reference, SopInstance
 from router.core.lifecycle import TaskKind
+from router.core.notices import Notice
 from router.core.rules import Plan
 from router.core.sight import Layer, Sight
 
@@ -126,6 +127,18 @@ class ReportTask(Claimed):
     def uid(self) -> str:
         """Transaction UID."""
         return self.request.transaction_uid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeTask(Claimed):
+    """People have to be told of something (TaskKind.NOTIFY); the target is a [notify.NAME]."""
+
+    notice: Notice
+
+    @property
+    def uid(self) -> str:
+        """Of the message."""
+        return self.notice.uid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -457,5 +470,5 @@ class Step(Protocol):
     """What a worker does with the tasks it claimed."""
 
     def run(self, tasks: Sequence[Any]) -> None:
-        """Settles every task by the ledger; raises nothing but programming errors. Tasks are Task, or ReportTask."""
+        """Settles every task by the ledger; raises nothing but programming errors. Tasks are Task, ReportTask or NoticeTask."""
         ...

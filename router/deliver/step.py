@@ -80,6 +80,8 @@ class LaneHealth:
     reason: str
     breaker: str
     """A `deliver.breaker.BreakerState`."""
+    answered: bool
+    """The last that was heard of it was an answer; False: it is down, or was not asked since the start."""
 
 
 class DeliverStep:
@@ -127,6 +129,7 @@ class DeliverStep:
         """The worker that is between `enter` and `run`: one at a time, so that batches enter `turns` as they were claimed."""
         self._probe: int | None = None
         self._down_since: datetime | None = None
+        self._heard_of = False
         self._reason = ""
         self._interrupts = 0
         self._busy_run = 0
@@ -184,6 +187,7 @@ class DeliverStep:
                 since=self._down_since,
                 reason=self._reason,
                 breaker=self._breaker.state.value,
+                answered=self._heard_of and self._down_since is None,
             )
 
     # ---- core.ports.Step
@@ -391,7 +395,7 @@ class DeliverStep:
     def _answered(self) -> None:
         with self._changed:
             news = self._breaker.succeeded()
-            self._down_since, self._reason = None, ""
+            self._down_since, self._reason, self._heard_of = None, "", True
             if news:
                 self._changed.notify_all()
         if news:

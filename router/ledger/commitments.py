@@ -24,6 +24,7 @@ from router.errors import LeaseLost
 from router.ledger.entry import owe, record, record_each
 from router.ledger.instants import seconds_to_us, to_us
 from router.ledger.moves import claim_reports, lease_reports, move, requeue, settle
+from router.ledger.notices import NoticeBook
 from router.ledger.schema import asked, commitment, instance, is_state, task
 from router.ledger.writer import GroupCommit, Transaction
 
@@ -42,9 +43,11 @@ _UNDECIDED = frozenset({PROCESSING_FAILURE, RESOURCE_LIMITATION, DUPLICATE_TRANS
 class CommitmentBook:
     """`core.ports.Commitments`; part of `SqlLedger`."""
 
-    def __init__(self, writer: GroupCommit, read: Engine) -> None:
+    def __init__(self, writer: GroupCommit, read: Engine, notices: NoticeBook) -> None:
+        """`notices`: hears of every task that is given up."""
         self._writer = writer
         self._read = read
+        self._notices = notices
 
     # ---- what peers ask of us
 
@@ -145,6 +148,7 @@ class CommitmentBook:
                     if at is None:
                         row = settle(tx, held, Event.GIVE_UP, settled_at=tx.now_us, error=error)
                         record(tx, row, "failed", task=held, detail=error)
+                        self._notices.failed(tx, row, held, error)
                         continue
                     row = settle(tx, held, Event.DEFER, not_before=to_us(at), error=error, attempts=attempts)
                     if tried and row.error != error:
@@ -177,7 +181,9 @@ class CommitmentBook:
             sorted_out: dict[str, list[str]] = {"committed": [row.sop_instance_uid for row in kept]}
             for row in owed:
                 if row.sop_instance_uid in failed:
-                    became = _not_committed(tx, row, failed[row.sop_instance_uid], resends_max=resends_max)
+                    became = _not_committed(
+                        tx, row, failed[row.sop_instance_uid], resends_max=resends_max, notices=self._notices
+                    )
                     sorted_out.setdefault(became, []).append(row.sop_instance_uid)
             return Answered(target=question.target, **{what: tuple(uids) for what, uids in sorted_out.items()})
 
@@ -271,7 +277,7 @@ def _known(tx: Transaction, sop_instance_uids: Sequence[str]) -> Iterable[Any]:
         ).all()
 
 
-def _not_committed(tx: Transaction, row: Any, reason: int, *, resends_max: int) -> str:
+def _not_committed(tx: Transaction, row: Any, reason: int, *, resends_max: int, notices: NoticeBook) -> str:
     """What becomes of an instance that the destination does not commit to: a key of Answered."""
     said = describe_reason(reason)
     resent = int(row.options.get("resent", 0))
@@ -285,6 +291,7 @@ def _not_committed(tx: Transaction, row: Any, reason: int, *, resends_max: int) 
         error = f"{row.target} does not commit to it after it was sent {resent + 1} times: {said}"
         _end(tx, [row], Event.GIVE_UP, settled_at=tx.now_us, error=error)
         record(tx, row, "failed", task=row, detail=error)
+        notices.failed(tx, row, row, error)
         return "failed"
     _end(tx, [row], Event.SUCCEED, settled_at=tx.now_us, error="")
     owe(tx, row, TaskKind.DELIVER, row.target, {"resent": resent + 1})

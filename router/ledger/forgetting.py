@@ -18,8 +18,19 @@ from router.errors import StillOwed
 from router.ledger.engine import Engines
 from router.ledger.entry import fingerprint
 from router.ledger.instants import seconds_to_us
+from router.ledger.notices import expire_notices
 from router.ledger.outcomes import uncount
-from router.ledger.schema import asked, catalogue, commitment, event, forgotten, instance, outcome, task
+from router.ledger.schema import (
+    asked,
+    catalogue,
+    commitment,
+    event,
+    forgotten,
+    instance,
+    notice_fact,
+    outcome,
+    task,
+)
 from router.ledger.writer import GroupCommit, Transaction
 
 #: SQLite takes at most this many values in one IN (...) of a default build, PostgreSQL many more.
@@ -119,6 +130,7 @@ class Forgetting:
             ).scalars()
             count = _remove(tx, list(roots))
             _expire_commitments(tx, cutoff, limit)
+            expire_notices(tx, cutoff, limit)
             return count
 
         return self._writer.do(work)
@@ -207,6 +219,7 @@ def _remove(tx: Transaction, roots: Sequence[int]) -> int:
         for ids in _some([row.instance_id for row in rows]):
             connection.execute(delete(event).where(or_(event.c.root_id.in_(ids), event.c.instance_id.in_(ids))))
             connection.execute(delete(outcome).where(outcome.c.instance_id.in_(ids)))
+            connection.execute(delete(notice_fact).where(notice_fact.c.root_id.in_(ids)))
             connection.execute(delete(task).where(or_(task.c.root_id.in_(ids), task.c.instance_id.in_(ids))))
         connection.execute(delete(instance).where(instance.c.root_id.in_(some)))
         connection.execute(delete(instance).where(instance.c.instance_id.in_(some)))

@@ -116,13 +116,13 @@ _DUE = select(
 
 def claim(tx: Transaction, kind: TaskKind, target: str, *, lease_us: int, limit: int) -> list[Task]:
     """Leases due tasks of a lane, oldest first; those whose lease has ended are due again."""
-    ids = _lease_due(tx, kind, target, lease_us=lease_us, limit=limit)
+    ids = lease_due(tx, kind, target, lease_us=lease_us, limit=limit)
     return [task_of(row) for row in tx.connection.execute(_TASKS, {"ids": ids})] if ids else []
 
 
 def claim_reports(tx: Transaction, target: str, *, lease_us: int, limit: int) -> list[ReportTask]:
     """The same for reports to peers (TaskKind.REPORT)."""
-    ids = _lease_due(tx, TaskKind.REPORT, target, lease_us=lease_us, limit=limit)
+    ids = lease_due(tx, TaskKind.REPORT, target, lease_us=lease_us, limit=limit)
     return [report_task_of(row) for row in tx.connection.execute(_REPORTS, {"ids": ids})] if ids else []
 
 
@@ -132,7 +132,8 @@ def lease_reports(tx: Transaction, ids: Sequence[int], *, lease_us: int) -> list
     return [report_task_of(row) for row in tx.connection.execute(_REPORTS, {"ids": list(ids)})]
 
 
-def _lease_due(tx: Transaction, kind: TaskKind, target: str, *, lease_us: int, limit: int) -> list[int]:
+def lease_due(tx: Transaction, kind: TaskKind, target: str, *, lease_us: int, limit: int) -> list[int]:
+    """Leases due tasks of a lane, oldest first; their numbers."""
     lane = {"lane_kind": kind.value, "lane_target": target, "now": tx.now_us, "count": limit}
     if ended := tx.connection.execute(_ENDED, lane).scalars().all():
         end_leases(tx, and_(task.c.task_id.in_(ended), task.c.lease_until <= tx.now_us))

@@ -14,7 +14,7 @@ from router.core.instance import InstanceKind, SopInstance
 from router.core.lifecycle import OWED, TaskKind, TaskState
 from router.ledger.instants import from_us
 from router.ledger.rows import instance_of
-from router.ledger.schema import commitment, event, instance, is_state, outcome, task
+from router.ledger.schema import commitment, event, instance, is_state, notice, outcome, task
 
 #: What `reports` tells of: documents about one image, and about a study.
 _REPORTS = [InstanceKind.SR.value, InstanceKind.SUMMARY.value]
@@ -46,7 +46,7 @@ class TaskStatus:
     state: TaskState
     attempts: int
     sop_instance_uid: str
-    """Of a report to a peer: the Transaction UID of its request."""
+    """Of a report to a peer: the Transaction UID of its request; of a notification: the number of its message."""
     error: str
     created_at: datetime
     not_before: datetime | None
@@ -366,10 +366,12 @@ def _unsettled(connection: Connection, kind: str, target: str) -> dict[TaskState
 
 
 def _tasks() -> Any:
+    uid = func.coalesce(instance.c.sop_instance_uid, commitment.c.transaction_uid, notice.c.uid)
     return (
-        select(task, func.coalesce(instance.c.sop_instance_uid, commitment.c.transaction_uid).label("sop_instance_uid"))
+        select(task, uid.label("sop_instance_uid"))
         .outerjoin_from(task, instance, task.c.instance_id == instance.c.instance_id)
         .outerjoin(commitment, task.c.commitment_id == commitment.c.commitment_id)
+        .outerjoin(notice, task.c.notice_id == notice.c.notice_id)
     )
 
 

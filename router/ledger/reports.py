@@ -1,24 +1,28 @@
-"""The lane of reports to peers, as a worker sees a ledger."""
+"""Lanes whose tasks are about no instance, as a worker sees a ledger: reports to peers, messages to people."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Protocol
 
 from router.core.lifecycle import TaskKind
-from router.core.ports import Claimed, ReportTask
+from router.core.ports import Claimed
 from router.ledger.store import SqlLedger
 
 
-class ReportLane:
-    """Claims `ReportTask`s; everything else is the ledger's own."""
+class Claim(Protocol):
+    """`CommitmentBook.claim`, `NoticeBook.claim`."""
 
-    def __init__(self, ledger: SqlLedger) -> None:
+    def __call__(self, kind: TaskKind, target: str, *, lease_s: float, limit: int) -> Sequence[Claimed]: ...
+
+
+class OwnLane:
+    """Claims tasks of another kind; everything else is the ledger's own."""
+
+    def __init__(self, ledger: SqlLedger, *, claim: Claim) -> None:
         self._ledger = ledger
-
-    def claim(self, kind: TaskKind, target: str, *, lease_s: float, limit: int) -> list[ReportTask]:
-        """Up to `limit` due reports, oldest first."""
-        return self._ledger.commitments.claim(kind, target, lease_s=lease_s, limit=limit)
+        self.claim = claim
 
     def defer(self, task: Claimed, *, error: str, at: datetime | None) -> None:
         """See core.ports.Ledger.defer."""

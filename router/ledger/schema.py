@@ -155,16 +155,77 @@ asked = Table(
     Column("task_ids", JSON, nullable=False),
 )
 
+#: A message that is owed to one [notify.NAME]; facts join it until it is sealed, by the first try to send it.
+notice = Table(
+    "notice",
+    METADATA,
+    Column("notice_id", _Id, primary_key=True),
+    Column("uid", Text, nullable=False, unique=True),  # what a receiver knows a second copy by
+    Column("target", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Column("sealed_at", BigInteger),
+    Column("note", Text, nullable=False, default=""),  # what the channel remarked when it took it
+    sqlite_autoincrement=True,
+)
+Index("notice_group", notice.c.target, notice.c.event, notice.c.subject, notice.c.notice_id)
+
+#: What a notice tells. The key makes that nobody is told of the same fact twice.
+notice_fact = Table(
+    "notice_fact",
+    METADATA,
+    Column("fact_id", _Id, primary_key=True),
+    Column("notice_id", _Id, ForeignKey("notice.notice_id"), nullable=False),
+    Column("target", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("instance_id", _Id),
+    Column("root_id", _Id),
+    Column("at", BigInteger, nullable=False),
+    Column("detail", JSON, nullable=False),
+    UniqueConstraint("target", "key"),
+    sqlite_autoincrement=True,
+)
+Index("notice_fact_notice", notice_fact.c.notice_id, notice_fact.c.fact_id)
+Index(
+    "notice_fact_root",
+    notice_fact.c.root_id,
+    sqlite_where=notice_fact.c.root_id.is_not(None),
+    postgresql_where=notice_fact.c.root_id.is_not(None),
+)
+
+#: A trouble from its beginning to its end: see core.notices.Episode. One at a time of each subject.
+episode = Table(
+    "episode",
+    METADATA,
+    Column("episode_id", _Id, primary_key=True),
+    Column("event", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("began_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    sqlite_autoincrement=True,
+)
+Index(
+    "episode_open",
+    episode.c.event,
+    episode.c.subject,
+    unique=True,
+    sqlite_where=episode.c.ended_at.is_(None),
+    postgresql_where=episode.c.ended_at.is_(None),
+)
+
 task = Table(
     "task",
     METADATA,
     Column("task_id", _Id, primary_key=True),
     Column("kind", Text, nullable=False),
     Column("target", Text, nullable=False),
-    Column("instance_id", _Id, ForeignKey("instance.instance_id")),  # null only where commitment_id is not
+    Column("instance_id", _Id, ForeignKey("instance.instance_id")),  # null only where commitment_id or notice_id is not
     Column("root_id", _Id),
     Column("commitment_id", _Id, ForeignKey("commitment.commitment_id")),
     Column("study_instance_uid", Text),  # of a summary alone
+    Column("notice_id", _Id, ForeignKey("notice.notice_id")),
     Column("options", JSON, nullable=False),
     Column("state", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
@@ -198,6 +259,12 @@ Index(
     task.c.study_instance_uid,
     sqlite_where=task.c.study_instance_uid.is_not(None),
     postgresql_where=task.c.study_instance_uid.is_not(None),
+)
+Index(
+    "task_notice",
+    task.c.notice_id,
+    sqlite_where=task.c.notice_id.is_not(None),
+    postgresql_where=task.c.notice_id.is_not(None),
 )
 Index("task_counts", task.c.kind, task.c.target, task.c.state)
 

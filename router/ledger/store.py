@@ -30,6 +30,7 @@ from router.ledger.entry import enter, owe, owed_before, record, record_each
 from router.ledger.forgetting import Forgetting
 from router.ledger.instants import seconds_to_us, to_us
 from router.ledger.moves import bring_forward, claim, done_together, due_at, end_leases, holds, requeue, settle, sources
+from router.ledger.notices import NoticeBook
 from router.ledger.occupancy import PATIENCE_S, Occupancy, occupy
 from router.ledger.outcomes import keep_outcome
 from router.ledger.queries import Queries
@@ -77,7 +78,8 @@ class SqlLedger:
         self.tallies = Tallies(self._engines.read)
         self._catalogue = Catalogue()
         self.forgetting = Forgetting(self._writer, self._engines)
-        self.commitments = CommitmentBook(self._writer, self._engines.read)
+        self.notices = NoticeBook(self._writer, self._engines.read)
+        self.commitments = CommitmentBook(self._writer, self._engines.read, self.notices)
 
     def close(self) -> None:
         """Writes what waits, then closes every connection. May be called twice."""
@@ -164,6 +166,7 @@ class SqlLedger:
                     ae_title=task.instance.calling_ae_title,
                     owed_us=held.created_at,
                 )
+                self.notices.found(tx, held, task.target, outcome)
                 what = "analysed"
                 if isinstance(outcome, NotAnalysed):
                     what, detail = "not_analysed", f"{outcome.code}: {outcome.reason}"
@@ -205,6 +208,7 @@ class SqlLedger:
             if at is None:
                 held = settle(tx, task, Event.GIVE_UP, settled_at=tx.now_us, error=error)
                 record(tx, held, "failed", task=task, detail=error)
+                self.notices.failed(tx, held, task, error)
                 return
             held = settle(tx, task, Event.DEFER, not_before=to_us(at), error=error)
             if held.error != error:  # the same again every five minutes of a weekend is one line, not a thousand

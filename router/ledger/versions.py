@@ -106,6 +106,8 @@ _FILL_CATALOGUE = """
 INSERT INTO catalogue (study_instance_uid, patient_id, accession_number, calling_ae_title, first_at)
 SELECT study_instance_uid, coalesce({patient_id}, ''), coalesce({accession_number}, ''), calling_ae_title, min(received_at)
 FROM instance WHERE root_id IS NULL GROUP BY 1, 2, 3, 4 ORDER BY min(instance_id)"""
+
+
 _TALLY = """
 CREATE TABLE tally (
     tally_id {key},
@@ -127,12 +129,55 @@ CREATE TABLE computation (
 )"""
 
 
+_NOTICES = (
+    """
+CREATE TABLE notice (
+    notice_id {key},
+    uid TEXT NOT NULL UNIQUE,
+    target TEXT NOT NULL,
+    event TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    due_at BIGINT NOT NULL,
+    sealed_at BIGINT,
+    note TEXT NOT NULL
+)""",
+    "CREATE INDEX notice_group ON notice (target, event, subject, notice_id)",
+    """
+CREATE TABLE notice_fact (
+    fact_id {key},
+    notice_id {id} NOT NULL REFERENCES notice (notice_id),
+    target TEXT NOT NULL,
+    key TEXT NOT NULL,
+    instance_id {id},
+    root_id {id},
+    at BIGINT NOT NULL,
+    detail JSON NOT NULL,
+    UNIQUE (target, key)
+)""",
+    "CREATE INDEX notice_fact_notice ON notice_fact (notice_id, fact_id)",
+    "CREATE INDEX notice_fact_root ON notice_fact (root_id) WHERE root_id IS NOT NULL",
+    """
+CREATE TABLE episode (
+    episode_id {key},
+    event TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    began_at BIGINT NOT NULL,
+    ended_at BIGINT
+)""",
+    "CREATE UNIQUE INDEX episode_open ON episode (event, subject) WHERE ended_at IS NULL",
+    "ALTER TABLE task ADD COLUMN notice_id {id} REFERENCES notice (notice_id)",
+    "CREATE INDEX task_notice ON task (notice_id) WHERE notice_id IS NOT NULL",
+)
+
+
 def to_version_3(connection: Connection) -> None:
     """Summaries of studies: a task may be about all images of one. A catalogue of what people search for. What is forgotten.
     Tallies of outcomes, which begin with this version.
     """
     sqlite = connection.dialect.name == "sqlite"
     key = "INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT" if sqlite else "BIGSERIAL NOT NULL PRIMARY KEY"
+    number = "INTEGER" if sqlite else "BIGINT"
     for statement in (
         "ALTER TABLE task ADD COLUMN study_instance_uid TEXT",
         "CREATE INDEX task_study ON task (study_instance_uid) WHERE study_instance_uid IS NOT NULL",
@@ -143,6 +188,7 @@ def to_version_3(connection: Connection) -> None:
         "CREATE INDEX catalogue_patient ON catalogue (patient_id, catalogue_id)",
         "CREATE INDEX catalogue_accession ON catalogue (accession_number, catalogue_id)",
         "CREATE INDEX catalogue_ae_title ON catalogue (calling_ae_title, catalogue_id)",
+        *(statement.format(key=key, id=number) for statement in _NOTICES),
         _TALLY.format(key=key),
         _COMPUTATION,
         f"ALTER TABLE outcome ADD COLUMN tally_id {'INTEGER' if sqlite else 'BIGINT'}",

@@ -56,6 +56,11 @@ EVENTS: dict[str, str] = {
     "ledger.opened": "the ledger is open",
     "ledger.taken_over": "the connection to PostgreSQL broke and another node has the ledger now: this one ends",
     "task.brought_forward": "tasks waited longer than they ever do, because a clock was set back: they are due in their usual time",
+    # notifications
+    "notify.sent": "a webhook or a mail server has taken a notification",
+    "notify.deferred": "a notification could not be sent and will be tried again",
+    "notify.failed": "a notification was tried often enough and waits for an operator",
+    "notify.off": "a [notify.NAME] is no longer in the configuration; what it should still have heard is done",
     # pages and audit
     "web.failed": "a page could not be shown because of an error of the program",
     "audit.failed": "an audit message could not be written: pages with patient data are not shown until one can",

@@ -29,7 +29,7 @@ from router.selftest.destination import HOST, LoopbackDestination, Mood
 from router.selftest.node import AE_TITLE, NodeProcess, until
 
 #: Those that need a classifier, an old spool or an operator are left to the project's own tests.
-_ELSEWHERE = ("classify.", "summary.", "free.", "forget.", "duplicate.")
+_ELSEWHERE = ("classify.", "summary.", "free.", "forget.", "duplicate.", "notify.")
 _POINTS = tuple(name for name in FAULT_POINTS if not name.startswith(_ELSEWHERE))
 _ARRIVE_S = 30.0
 _SMALL_DISK_BYTE_COUNT = 2**21

@@ -7,6 +7,15 @@ name, the nearest right one. `docs/configuration.md` lists every setting; a test
 from __future__ import annotations
 
 from router.settings.load import load, parse
+from router.settings.notify import (
+    DestinationDownSettings,
+    DiskShortSettings,
+    EmailSettings,
+    FindingNoticeSettings,
+    NotifySettings,
+    TaskFailedSettings,
+    WebhookSettings,
+)
 from router.settings.tables import (
     AuditSettings,
     ClassifierSettings,
@@ -45,14 +54,19 @@ __all__ = [
     "ClassifierSettings",
     "CommitmentSettings",
     "DestinationSettings",
+    "DestinationDownSettings",
     "FilePath",
+    "DiskShortSettings",
+    "EmailSettings",
     "Globs",
+    "FindingNoticeSettings",
     "LedgerSettings",
     "LogSettings",
     "Names",
     "Network",
     "NodeSettings",
     "PeerSettings",
+    "NotifySettings",
     "Port",
     "ProcessCount",
     "RuleSettings",
@@ -62,7 +76,9 @@ __all__ = [
     "SyslogSettings",
     "Table",
     "TrustedProxySettings",
+    "TaskFailedSettings",
     "WebSettings",
     "load",
     "parse",
+    "WebhookSettings",
 ]

@@ -45,6 +45,7 @@ def parse(data: Mapping[str, Any]) -> Settings:
     problems += rule_problems(
         data, classifiers=_strings(data.get("classifiers")), destinations=_strings(data.get("destinations"))
     )
+    problems += _notify_problems(data)
     if settings is not None and settings.node.port == settings.web.port != 0:
         problems.append(f"web.port: is node.port, too ({settings.web.port})")
     if problems or settings is None:
@@ -116,6 +117,7 @@ _TOLD = {
     "string_type": "must be text",
     "is_instance_of": "must be text",
     "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
@@ -211,6 +213,36 @@ def rule_problems(data: Mapping[str, Any], *, classifiers: list[str], destinatio
             problems.append(f"{where}: has neither classify nor deliver: it would take instances and do nothing")
         problems += _unknown_predicates(where, _strings(rule.get("when")))
     return problems
+
+
+def _notify_problems(data: Mapping[str, Any]) -> list[str]:
+    """Names in [notify.NAME] that refer to nothing: nobody would ever be told, and nobody would notice."""
+    problems: list[str] = []
+    classifiers, destinations = _strings(data.get("classifiers")), _strings(data.get("destinations"))
+    tables = data.get("notify")
+    for name, table in tables.items() if isinstance(tables, Mapping) else ():
+        if not isinstance(table, Mapping):
+            continue
+        asked = [
+            ("destination_down", "destinations", destinations),
+            ("task_failed", "targets", [*destinations, *classifiers]),
+        ]
+        named = [(key, field, _strings(_table(table.get(key)).get(field)), known) for key, field, known in asked]
+        findings = table.get("findings")
+        for index, finding in enumerate(findings if isinstance(findings, list) else []):
+            classifier = _table(finding).get("classifier")
+            named.append((f"findings[{index}]", "classifier", _strings([classifier]), classifiers))
+        for key, field, words, known in named:
+            problems += [
+                f"notify.{name}.{key}.{field}: {word!r} is not defined{_suggest(word, known)}"
+                for word in words
+                if word not in known
+            ]
+    return problems
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _strings(value: object) -> list[str]:

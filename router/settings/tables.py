@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_
 
 from router.core.instance import ROUTING_KEYWORDS
 from router.core.rules import PREDICATES, Rule, RuleBook
+from router.settings.notify import NotifySettings, OptionalUrl
 from router.settings.values import (
     AETitle,
     ByteCount,
@@ -128,6 +129,8 @@ class WebSettings(Table):
     metrics_hosts: Annotated[tuple[Network, ...], BeforeValidator(tuple_of)] = ()
     """Who may ask for /metrics and /health; empty: anybody who reaches the port."""
     trusted_proxy: TrustedProxySettings | None = None
+    public_url: OptionalUrl = ""
+    """Where people reach the pages; links in notifications begin with it, and there are none without it."""
 
     @model_validator(mode="after")
     def _certificate_and_key(self) -> Self:
@@ -248,6 +251,7 @@ class Settings(Table):
         settings._file = file
         return settings
 
+    notify: dict[str, NotifySettings] = {}
     def rule_book(self) -> RuleBook:
         """The rules, with what else a plan depends on."""
         titled = {name: getattr(table.options, "ae_title", None) for name, table in self.destinations.items()}

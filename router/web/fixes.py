@@ -71,6 +71,9 @@ _ELSE = {
     TaskKind.COMMIT.value: Fix(
         "Ask {target} whether it has the image; then put the task back.", "router echo {target}"
     ),
+    TaskKind.NOTIFY.value: Fix(
+        "Look at [notify.{target}] and at the server it names; then put the task back.", "router notify --test {target}"
+    ),
     TaskKind.REPORT.value: Fix(
         "The peer asked for storage commitment and cannot be told. Set peers[].port, or let it ask again."
     ),
@@ -80,6 +83,6 @@ _ELSE = {
 def fix_for(*, kind: str, target: str, reason: str) -> Fix:
     """What helps."""
     found = next((fix for pattern, fix in _FIXES if re.search(pattern, reason)), None)
-    if found is None or kind == TaskKind.REPORT.value:
+    if found is None or kind in (TaskKind.REPORT.value, TaskKind.NOTIFY.value):
         found = _ELSE.get(kind, Fix("Mend the cause, then put the task back."))
     return Fix(found.text.format(target=target), found.command.format(target=target))

@@ -24,7 +24,7 @@ CRASH_WAIT_S = 5.0
 
 
 class Books(Protocol):
-    """The ledger as far as a worker goes (`SqlLedger`, or its `ReportLane`)."""
+    """The ledger as far as a worker goes (`SqlLedger`, or its `OwnLane`)."""
 
     def claim(self, kind: TaskKind, target: str, *, lease_s: float, limit: int) -> Sequence[Claimed]: ...
     def defer(self, task: Any, *, error: str, at: datetime | None) -> None: ...

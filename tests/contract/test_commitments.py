@@ -12,7 +12,6 @@ from router.core.lifecycle import TaskKind, TaskState
 from router.core.ports import ReportTask, Task
 from router.errors import LeaseLost
 from router.ledger.commitments import REPORT_TARGET
-from router.ledger.reports import ReportLane
 from router.ledger.store import SqlLedger
 from tests.ledger.made import CT, START, FakeClock, instance, plan
 
@@ -43,7 +42,7 @@ def request(*references: Reference, uid: str = "2.25.1", peer: str = "CR_ROOM1")
 
 
 def reports(ledger: SqlLedger, limit: int = 9) -> list[ReportTask]:
-    return ReportLane(ledger).claim(TaskKind.REPORT, REPORT_TARGET, lease_s=60, limit=limit)
+    return ledger.commitments.claim(TaskKind.REPORT, REPORT_TARGET, lease_s=60, limit=limit)
 
 
 def delivered(ledger: SqlLedger, *uids: str) -> None:

@@ -39,10 +39,14 @@ CLASSIFY_POINTS = tuple(name for name in FAULT_POINTS if name.startswith("classi
 FREE_POINTS = tuple(name for name in FAULT_POINTS if name.startswith("free."))
 #: tests/whole/test_study_summary.py kills at these.
 SUMMARY_POINTS = tuple(name for name in FAULT_POINTS if name.startswith("summary."))
+#: tests/whole/test_notify.py kills at these.
+NOTIFY_POINTS = tuple(name for name in FAULT_POINTS if name.startswith("notify."))
 #: A command's, which tests/whole/test_forget.py cuts short.
 FORGET_POINTS = tuple(name for name in FAULT_POINTS if name.startswith("forget."))
 OTHER_POINTS = tuple(
-    name for name in FAULT_POINTS if name not in (*CLASSIFY_POINTS, *FREE_POINTS, *SUMMARY_POINTS, *FORGET_POINTS)
+    name
+    for name in FAULT_POINTS
+    if name not in (*CLASSIFY_POINTS, *FREE_POINTS, *SUMMARY_POINTS, *NOTIFY_POINTS, *FORGET_POINTS)
 )
 
 
