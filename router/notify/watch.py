@@ -15,7 +15,7 @@ from router.core.notices import BACK_AGAIN, Episode, NoticeEvent, Step, Subscrip
 from router.core.ports import Clock
 from router.observe.log import emit
 
-LOOK_EVERY_S = 5.0
+LOOK_EVERY_S = 1.0
 
 
 class Health(Protocol):
@@ -67,7 +67,7 @@ class _Subject:
 
 
 class Watch:
-    """A thread that looks every few seconds, and writes only when something changes."""
+    """A thread that looks every second (a lock and a statvfs), and writes only when something changes."""
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ from router.observe import meters
 from router.web.door import Door
 from router.web.images import ImagePages
 from router.web.metrics import StatusCollector
+from router.web.notifications import NotificationPage
 from router.web.paper import STATIC, Paper, WithHeaders, static_file
 from router.web.signing import SigningPages
 from router.web.status import ReadStatus
@@ -58,6 +59,7 @@ def ways(house: House, paper: Paper) -> Sequence[Way]:
         search=search, requeue=house.ledger.requeue, read_status=house.read_status, paper=paper, node=node
     )
     conflicts = ConflictPage(search=search, paper=paper)
+    notifications = NotificationPage(notices=house.ledger.notices, paper=paper)
     return (
         Way(path="/static/{name}", needs=Need.OPEN, answer=_static),
         Way(path="/welcome", needs=Need.OPEN, answer=signing.welcome),
@@ -77,6 +79,7 @@ def ways(house: House, paper: Paper) -> Sequence[Way]:
         Way(path="/failed", needs=Need.VIEWER, answer=failed.list),
         Way(path="/failed/requeue", needs=Need.OPERATOR, answer=failed.requeue, method="POST"),
         Way(path="/conflicts", needs=Need.VIEWER, answer=conflicts.list),
+        Way(path="/notifications", needs=Need.VIEWER, answer=notifications.list),
     )
 
 

@@ -99,7 +99,7 @@ class Hooks:
 class Mails:
     """A mail server; who signs in must be `USER`."""
 
-    def __init__(self, certificate: Path, *, tls: str = "starttls") -> None:
+    def __init__(self, certificate: Path, *, tls: str = "starttls", port: int | None = None) -> None:
         self.taken: list[EmailMessage] = []
         self.recipients: list[list[str]] = []
         self.signed_in = 0
@@ -110,7 +110,7 @@ class Mails:
         self._controller = Controller(
             self,
             hostname=HOST,
-            port=peers.free_port(),
+            port=port or peers.free_port(),
             ready_timeout=DEADLINE_S,
             authenticator=self._authenticate,
             auth_required=tls != "none",

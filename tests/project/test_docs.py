@@ -70,6 +70,13 @@ def documented() -> dict[str, str]:
     out["default_deliver"] = shown(())
     add("peers[].", settings.PeerSettings)
     add("rules[].", settings.RuleSettings)
+    add("notify.NAME.", settings.NotifySettings)
+    add("notify.NAME.destination_down.", settings.DestinationDownSettings)
+    add("notify.NAME.disk_short.", settings.DiskShortSettings)
+    add("notify.NAME.task_failed.", settings.TaskFailedSettings)
+    add("notify.NAME.findings[].", settings.FindingNoticeSettings)
+    add("notify.NAME.webhook.", settings.WebhookSettings)
+    add("notify.NAME.email.", settings.EmailSettings)
     add("classifiers.NAME.", settings.ClassifierSettings, "name", "options")
     add("destinations.NAME.", settings.DestinationSettings, "name", "options")
     for group in ("classifiers", "destinations"):
