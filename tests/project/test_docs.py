@@ -152,10 +152,14 @@ def test_files_that_documents_name_are_there(path: Path) -> None:
 
 
 def test_every_page_can_be_found_from_the_readme() -> None:
-    readme = tree.read("README.md")
-    pages = {tree.name(path) for path in tree.files(".md", under="docs")}
-    listed = set(re.findall(r"\]\((docs/[^)#]+\.md)", readme))
-    assert pages - listed == set()
+    """By links, from page to page."""
+    found, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        found.add(page)
+        linked = [(page.parent / target).resolve() for target in re.findall(r"\]\(([^)#:]+\.md)", page.read_text())]
+        waiting += [target for target in linked if target not in found and target.is_file()]
+    assert [tree.name(path) for path in tree.files(".md", under="docs") if path not in found] == []
 
 
 def lifecycle_diagram() -> str:

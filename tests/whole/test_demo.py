@@ -1,11 +1,8 @@
-"""`router demo`: what a stranger sees first. It may say 0 only when the destination itself has everything."""
+"""`router demo` may say 0 only when the destination itself has everything. With all samples and an Orthanc: tests/docs."""
 
 from __future__ import annotations
 
 import io
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +11,6 @@ from rich.console import Console
 from router.classify.phantom import phantom_dicom
 from router.demo import destination, run
 from router.errors import RouterError
-from tests.peers import ROOT
 
 
 @pytest.fixture
@@ -34,33 +30,6 @@ def show(tmp_path: Path, *paths: Path) -> tuple[int, str]:
     console = Console(file=io.StringIO(), width=80)
     code = run.run(paths=paths, output=tmp_path / "out", keep=False, console=console)
     return code, console.file.getvalue()  # type: ignore[attr-defined]
-
-
-@pytest.mark.peer("orthanc")
-def test_the_demo_shows_every_sample_with_its_times_in_80_columns_and_ends_with_0(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "router", "demo", "--output", str(tmp_path / "out")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=170,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": "80"},
-    )
-    assert done.returncode == 0, done.stdout
-    assert "Orthanc, http://127.0.0.1:" in done.stdout
-    assert "DEMONSTRATION" in done.stdout
-    assert "no clinical meaning" in done.stdout
-    assert done.stdout.count("identical") + done.stdout.count("equal¹") >= 8
-    assert done.stdout.count("+ 1 SR") >= 6
-    assert done.stdout.count(" ms") >= 14
-    reports = tmp_path / "out" / "reports"
-    counts = {kind: len(list(reports.glob(f"*.{kind}"))) for kind in ("sr.dcm", "heatmap.dcm", "heatmap.jpg")}
-    assert counts["sr.dcm"] >= 6
-    assert counts["heatmap.jpg"] == counts["heatmap.dcm"] == done.stdout.count("+ heatmap") >= 5
-    said = f"{counts['sr.dcm']} Structured Reports and {counts['heatmap.dcm']} heatmaps arrived."
-    assert said in " ".join(done.stdout.split())
 
 
 @pytest.mark.usefixtures("without_orthanc")
