@@ -86,9 +86,9 @@ class Node:
     analysts: Sequence[ChildAnalyst]
     destinations: Sequence[Any]
     janitor: Janitor
+    watch: Watch
 
     def start(self) -> None:
-    watch: Watch
         """Opens the ports and begins to work; the classify children get ready meanwhile."""
         me = audit_node(self.settings)
         self._record(audit_events.configured(me, sha256=digest(self.settings.model_dump(mode="json"))))
@@ -97,9 +97,9 @@ class Node:
         for worker in self.workers:
             worker.start()
         self.janitor.start()
+        self.watch.start()
         self.web.start()
         emit("node.ready", port=self.scp.port, web_port=self.web.port)
-        self.watch.start()
 
     def warm_up(self) -> None:
         """Starts the classify children now, so that the first image need not wait for them; returns at once.
@@ -132,9 +132,9 @@ class Node:
         self.scp.stop()
         self.web.stop()
         self.janitor.stop()
+        self.watch.stop()
         for analyst in self.analysts:
             analyst.close()
-        self.watch.stop()
         for destination in self.destinations:
             destination.close()
         self.ledger.close()
@@ -277,10 +277,10 @@ def build_node(settings: Settings) -> Node:
             retention_s=settings.spool.retention_s,
             expire=_expiry(settings, ledger),
         )
-        audit = open_trail(settings.audit, ae_title=settings.node.ae_title)
-        undo.callback(audit.close)
         notifying = build_notifying(settings, ledger=ledger, spool=spool, steps=steps, clock=clock)
         workers += notifying.workers
+        audit = open_trail(settings.audit, ae_title=settings.node.ae_title)
+        undo.callback(audit.close)
         web = _web(settings, spool=spool, ledger=ledger, scp=scp, steps=steps, analysts=analysts, audit=audit)
         undo.pop_all()
     return Node(
@@ -294,9 +294,9 @@ def build_node(settings: Settings) -> Node:
         analysts=[analyst for of_one in analysts.values() for analyst in of_one],
         destinations=targets,
         janitor=janitor,
+        watch=notifying.watch,
     )
 
-        watch=notifying.watch,
 
 def _expiry(settings: Settings, ledger: SqlLedger) -> Callable[[], int] | None:
     retention_s = settings.ledger.retention_s
@@ -315,9 +315,9 @@ def _waits(settings: Settings) -> dict[tuple[TaskKind, str], float]:
     for name in settings.classifiers:
         waits[TaskKind.SUMMARISE, name] = max(RetryPolicy().cap_s, settings.summary.quiet_s)
     waits[TaskKind.REPORT, REPORT_TARGET] = _REPORT_CAP_S
+    waits |= waits_of_notices(settings)
     for name, destination in settings.destinations.items():
         cap_s = max(destination.retry_cap_s, 2 * destination.probe_cap_s)
-    waits |= waits_of_notices(settings)
         waits[TaskKind.DELIVER, name] = cap_s
         if _commits(destination):
             waits[TaskKind.COMMIT, name] = max(cap_s, destination.options.commitment_answer_s, ASK_CAP_S)
@@ -436,7 +436,6 @@ def _web(
 ) -> WebServer:
     door = Door(settings.web)
     read_status = StatusReader(
-        settings=settings,
         port=lambda: scp.port,
         spool=spool,
         queries=ledger.queries,
@@ -450,6 +449,7 @@ def _web(
         read_status=read_status,
         door=door,
         node=audit_node(settings),
+        settings=settings,
         ledger=ledger,
         spool_path=spool.path,
         record=audit.record,
