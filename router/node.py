@@ -53,7 +53,9 @@ from router.report.variant import variant
 from router.settings import ClassifierSettings, DestinationSettings, Settings
 from router.spool.files import FileSpool
 from router.web.app import House, build_app
+from router.web.darkroom import Darkroom
 from router.web.door import Door, check_access
+from router.web.maps import Maps
 from router.web.server import WebServer
 from router.web.snapshot import StatusReader
 from router.web.users import make_first_user
@@ -452,6 +454,8 @@ def _web(
         settings=settings,
         ledger=ledger,
         spool_path=spool.path,
+        darkroom=Darkroom(settings.viewer),
+        maps=Maps(analysts),
         record=audit.record,
     )
     return WebServer(

@@ -91,7 +91,10 @@ def film(ds: Dataset, index: int, side: int) -> Film:
         empty = np.zeros_like(empty)
     values = _modality(ds, values, empty)
     shown = greys(ds, values, levels_max=_LEVELS_MAX)
-    numbers = _reduced((values.astype(np.float32) - shown.least) // shown.step, empty, side)
+    whole = values.astype(np.float32)
+    whole -= shown.least  # in place: of the largest radiographs this is half a gigabyte
+    whole //= shown.step
+    numbers = _reduced(whole, empty, side)
     slope, intercept = rescale(ds)
     kept = values[~empty] if empty.any() else values
     ends = sorted(float(end) * slope + intercept for end in (kept.min(), kept.max()))

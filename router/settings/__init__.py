@@ -30,6 +30,7 @@ from router.settings.tables import (
     SpoolSettings,
     SyslogSettings,
     TrustedProxySettings,
+    ViewerSettings,
     WebSettings,
 )
 from router.settings.values import (
@@ -76,6 +77,7 @@ __all__ = [
     "SyslogSettings",
     "Table",
     "TrustedProxySettings",
+    "ViewerSettings",
     "TaskFailedSettings",
     "WebSettings",
     "load",

@@ -139,6 +139,19 @@ class WebSettings(Table):
         return self
 
 
+class ViewerSettings(Table):
+    """[viewer]: radiographs on the pages. Each is decoded by a process of its own, which these bound."""
+
+    side_max: Annotated[int, Field(ge=64, le=4096)] = 1024
+    """Pixels of a picture's longest side; who wants all of them asks on the page."""
+    time_limit_s: Seconds = 30
+    """Then its process is killed: somebody waits for it."""
+    memory_byte_count_max: ByteCount = 2 * 2**30
+    """Address space of its process beyond what it has after start."""
+    cache_byte_count_max: ByteCount = 64 * 2**20
+    """Pictures kept in the node's memory for the next look."""
+
+
 class SyslogSettings(Table):
     """audit.syslog: where audit messages go besides the files, by syslog over TLS (RFC 5425)."""
 
@@ -230,6 +243,7 @@ class Settings(Table):
     commitment: CommitmentSettings = CommitmentSettings()
     summary: SummarySettings = SummarySettings()
     web: WebSettings = WebSettings()
+    viewer: ViewerSettings = ViewerSettings()
     audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
     default_deliver: Names = ()

@@ -18,8 +18,10 @@ from router.audit.message import AuditMessage
 from router.ledger.search import Search
 from router.ledger.store import SqlLedger
 from router.observe import meters
+from router.web.darkroom import Darkroom
 from router.web.door import Door
 from router.web.images import ImagePages
+from router.web.maps import Maps
 from router.web.metrics import StatusCollector
 from router.web.notifications import NotificationPage
 from router.web.paper import STATIC, Paper, WithHeaders, static_file
@@ -27,6 +29,7 @@ from router.web.signing import SigningPages
 from router.web.status import ReadStatus
 from router.web.studies import StudyPages
 from router.web.tasks import ConflictPage, FailedPages
+from router.web.viewer import ViewerPages
 from router.web.ways import Guard, Need, NotFound, Visit, Way
 
 
@@ -41,6 +44,8 @@ class House:
     ledger: SqlLedger
     spool_path: Callable[[str], Path]
     """Where the bytes behind a spool key lie. Raises SpoolDamaged."""
+    darkroom: Darkroom
+    maps: Maps
     record: Callable[[AuditMessage], None]
     """Into the audit trail; returns once it is durable. Raises OSError."""
 
@@ -52,9 +57,11 @@ def ways(house: House, paper: Paper) -> Sequence[Way]:
     search, node = house.ledger.search, house.node
     overview = Overview(house.read_status, search, paper)
     studies = StudyPages(search=search, paper=paper, node=node)
-    images = ImagePages(
-        search=search, queries=house.ledger.queries, spool_path=house.spool_path, paper=paper, node=node
+    queries, spool_path = house.ledger.queries, house.spool_path
+    viewer = ViewerPages(
+        queries=queries, spool_path=spool_path, darkroom=house.darkroom, maps=house.maps, paper=paper, node=node
     )
+    images = ImagePages(search=search, queries=queries, spool_path=spool_path, viewer=viewer, paper=paper, node=node)
     failed = FailedPages(
         search=search, requeue=house.ledger.requeue, read_status=house.read_status, paper=paper, node=node
     )
@@ -75,6 +82,10 @@ def ways(house: House, paper: Paper) -> Sequence[Way]:
         Way(path="/studies", needs=Need.VIEWER, answer=studies.ask, method="POST"),
         Way(path="/studies/{uid}", needs=Need.VIEWER, answer=studies.study),
         Way(path="/images/{instance_id:int}", needs=Need.VIEWER, answer=images.image),
+        Way(path="/images/{instance_id:int}/pixels", needs=Need.VIEWER, answer=viewer.pixels),
+        Way(path="/images/{instance_id:int}/picture", needs=Need.VIEWER, answer=viewer.picture),
+        Way(path="/images/{instance_id:int}/heat", needs=Need.VIEWER, answer=viewer.heat),
+        Way(path="/images/{instance_id:int}/map", needs=Need.VIEWER, answer=viewer.map),
         Way(path="/reports/{instance_id:int}", needs=Need.VIEWER, answer=images.report),
         Way(path="/failed", needs=Need.VIEWER, answer=failed.list),
         Way(path="/failed/requeue", needs=Need.OPERATOR, answer=failed.requeue, method="POST"),

@@ -10,12 +10,14 @@ from starlette.responses import Response
 
 from router.audit import events
 from router.core.findings import Finding, Prediction
-from router.core.instance import InstanceKind, SopInstance
+from router.core.instance import InstanceKind
 from router.errors import SpoolDamaged
 from router.ledger.queries import InstanceStatus, Queries
 from router.ledger.search import Search, Step
 from router.web.paper import Paper
 from router.web.report import Line, UnreadableReport, findings_of, read_report
+from router.web.tree import Tree, read_tree
+from router.web.viewer import ViewerPages
 from router.web.ways import NotFound, Visit
 
 #: What is a Structured Report of ours, to be shown as a page.
@@ -39,12 +41,20 @@ class ImagePages:
     """`/images/N`, `/reports/N`: N is the ledger's number, because two versions of an instance have one UID."""
 
     def __init__(
-        self, *, search: Search, queries: Queries, spool_path: Callable[[str], Path], paper: Paper, node: events.Node
+        self,
+        *,
+        search: Search,
+        queries: Queries,
+        spool_path: Callable[[str], Path],
+        viewer: ViewerPages,
+        paper: Paper,
+        node: events.Node,
     ) -> None:
         """`spool_path`: where the bytes behind a spool key lie. Raises SpoolDamaged."""
         self._search = search
         self._queries = queries
         self._spool_path = spool_path
+        self._viewer = viewer
         self._paper = paper
         self._node = node
 
@@ -56,7 +66,7 @@ class ImagePages:
             raise NotFound(f"The ledger knows no instance with the number {instance_id}.")
         if status.root_id is not None:
             return self._report(visit, status)
-        visit.record(events.viewed(self._node, visit.person, [_seen(status.instance)]))
+        visit.record(events.viewed(self._node, visit.person, events.seen_of([status.instance])))
         steps = self._search.steps(instance_id)
         numbers = {result.instance.sop_instance_uid: result.instance_id for result in status.results}
         return self._paper.page(
@@ -78,6 +88,7 @@ class ImagePages:
             results=[Result(instance_id=numbers[r.instance.sop_instance_uid], status=r) for r in status.results],
             instance_id=instance_id,
             steps=steps,
+            view=self._viewer.view(visit, status, steps),
         )
 
     def report(self, visit: Visit) -> Response:
@@ -90,10 +101,12 @@ class ImagePages:
 
     def _report(self, visit: Visit, status: InstanceStatus) -> Response:
         lines: Sequence[Line] = ()
+        tree: Tree | None = None
         problem = ""
-        visit.record(events.viewed(self._node, visit.person, [_seen(status.instance)]))
+        visit.record(events.viewed(self._node, visit.person, events.seen_of([status.instance])))
         try:
-            lines = read_report(self._spool_path(status.instance.spool_key))
+            path = self._spool_path(status.instance.spool_key)
+            lines, tree = read_report(path), read_tree(path)
         except SpoolDamaged:
             problem = "Its bytes are not in the spool any more: they are freed some time after the last delivery. The archive has it."
         except UnreadableReport as error:
@@ -106,8 +119,9 @@ class ImagePages:
             root_id=status.root_id,
             lines=lines,
             findings=findings_of(lines),
-            remarks=[line.value for line in lines if line.name == "Comment"],
+            remarks=[line.value for line in lines if line.name == "Comment" and line.depth == 1],
             problem=problem,
+            tree=tree,
         )
 
 
@@ -118,12 +132,3 @@ def sorted_findings(prediction: Prediction) -> Sequence[Finding]:
 
 def _times_by_target(steps: Sequence[Step], words: Sequence[str]) -> dict[str, object]:
     return {step.target: step.at for step in steps if step.what in words}
-
-
-def _seen(instance: SopInstance) -> events.Seen:
-    return events.Seen(
-        study_instance_uid=instance.study_instance_uid,
-        patient_id=instance.header.get("PatientID", ""),
-        accession_number=instance.header.get("AccessionNumber", ""),
-        instances={instance.sop_class_uid: (instance.sop_instance_uid,)},
-    )

@@ -36,6 +36,7 @@ STATIC = {
     "style.css": "text/css",
     "htmx-2.0.11.min.js": "text/javascript",
     "htmx-LICENSE.txt": "text/plain",
+    "viewer.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
 

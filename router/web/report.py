@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +30,23 @@ class Line:
 
 def read_report(path: Path) -> Sequence[Line]:
     """Every content item in the order of the document. Raises UnreadableReport."""
+    with open_report(path) as data_set:
+        return list(islice(_lines(data_set, 0), _LINES_MAX))
+
+
+@contextmanager
+def open_report(path: Path) -> Iterator[Any]:
+    """The data set, for as long as it is read. Raises UnreadableReport, also for what its elements raise meanwhile."""
     import pydicom
 
     try:
         if path.stat().st_size > _BYTE_COUNT_MAX:
             raise UnreadableReport("It is too large to be shown here.")
-        data_set = pydicom.dcmread(path)
-        lines = []
-        for line in _lines(data_set, 0):
-            lines.append(line)
-            if len(lines) >= _LINES_MAX:
-                break
+        yield pydicom.dcmread(path)
     except UnreadableReport:
         raise
     except Exception as error:  # pydicom raises whatever its parts raise
         raise UnreadableReport(f"It cannot be read ({type(error).__name__}).") from error
-    return lines
 
 
 def _lines(item: Any, depth: int) -> Iterator[Line]:
@@ -54,7 +57,7 @@ def _lines(item: Any, depth: int) -> Iterator[Line]:
 
 
 #: Value type -> the attribute that holds the value.
-_PLAIN = {
+PLAIN = {
     "TEXT": "TextValue",
     "UIDREF": "UID",
     "PNAME": "PersonName",
@@ -78,7 +81,7 @@ def _value(item: Any) -> str:
                 str(one.get("ReferencedSOPInstanceUID", "")) for one in item.get("ReferencedSOPSequence") or ()
             )
         case plain:
-            return str(item.get(_PLAIN[plain], "")) if plain in _PLAIN else ""
+            return str(item.get(PLAIN[plain], "")) if plain in PLAIN else ""
 
 
 def _meaning(sequence: Any) -> str:

@@ -16,10 +16,12 @@ from router.audit.message import Source
 from router.audit.trail import AuditTrail
 from router.errors import SpoolDamaged
 from router.ledger.store import SqlLedger
-from router.settings import WebSettings
+from router.settings import ViewerSettings, WebSettings
 from router.web import passwords
 from router.web.app import House, build_app
+from router.web.darkroom import Darkroom
 from router.web.door import Door
+from router.web.maps import Maps
 from router.web.sessions import Sessions
 from router.web.status import Lane, Status
 from router.web.users import Role, UserFile
@@ -75,6 +77,8 @@ class Site:
         self.status = status()
         self.files: dict[str, Path] = {}
         """Spool key -> file."""
+        self.mappers: dict[str, list[Any]] = {}
+        """Classifier -> what makes its maps."""
         self.door = Door(
             self.settings,
             sessions=Sessions(
@@ -87,6 +91,8 @@ class Site:
             node=events.Node(ae_title="ROUTER", pid=1),
             ledger=self.ledger,
             spool_path=self.spool_path,
+            darkroom=Darkroom(ViewerSettings()),
+            maps=Maps(self.mappers),
             record=self.audit.record,
         )
         self.app = build_app(self.house)
