@@ -2,9 +2,10 @@
 
     python -m bench [GROUP...] [--quick] [--rounds N] [--minutes M] [--output FOLDER] [--publish]
 
-Groups: receive, send, memory, idle, start, task, latency, report, whole. What is measured together is measured in turns,
+Groups: receive, send, memory, idle, start, task, latency, report, whole, dashboard. What is measured together is measured in turns,
 round by round; figures are medians. Programs that are not installed are rows that say so. Ends only processes that it
-started. Writes results.json, results.md and ratios.svg; with --publish also the tables of docs/performance.md.
+started. Writes results.json, results.md and ratios.svg; with --publish also the tables of docs/performance.md. Exit code 1 when a
+promise that was measured is not kept (a goal that is marked as one), but for --quick.
 """
 
 from __future__ import annotations
@@ -19,14 +20,29 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import flight, idle, latency, machine, page, plot, receiving, reporting, sending, starting, wakeup, whole
+from bench import (
+    dashboard,
+    flight,
+    idle,
+    latency,
+    machine,
+    page,
+    plot,
+    receiving,
+    reporting,
+    sending,
+    starting,
+    wakeup,
+    whole,
+)
 from bench.effort import Effort
+from bench.goal import broken_promises
 from bench.row import Row
 from tests.peers import ROOT
 
 GROUPS: Mapping[str, Callable[[Effort, Path], Iterator[Row]]] = {
     module.GROUP: module.measured
-    for module in (receiving, sending, latency, whole, flight, idle, starting, wakeup, reporting)
+    for module in (receiving, sending, latency, whole, flight, idle, starting, wakeup, reporting, dashboard)
 }
 _PLOT = "ratios.svg"
 
@@ -57,8 +73,8 @@ def measure(groups: Sequence[str], effort: Effort) -> Iterator[Row]:
                 yield Row(group=name, what="the rest of the group", who="router", unit="", reason=reason)
 
 
-def main(words: Sequence[str]) -> None:
-    """Measures, prints and writes."""
+def main(words: Sequence[str]) -> int:
+    """Measures, prints and writes; the exit code."""
     warnings.simplefilter("ignore")
     chosen = arguments(words)
     effort = Effort(quick=chosen.quick, rounds=1 if chosen.quick else chosen.rounds, minutes_max=chosen.minutes)
@@ -83,6 +99,10 @@ def main(words: Sequence[str]) -> None:
     if chosen.publish:
         _write_plot(rows, ROOT / "docs" / _PLOT)
         page.published(ROOT / "docs" / "performance.md", page.markdown(rows, facts, plot=_PLOT))
+    broken = [] if chosen.quick else broken_promises(rows)
+    for text in broken:
+        print(f"not kept: {text}", file=sys.stderr)
+    return 1 if broken else 0
 
 
 def _write(rows: Sequence[Row], facts: Mapping[str, str], folder: Path) -> None:
@@ -99,4 +119,4 @@ def _write_plot(rows: Sequence[Row], path: Path) -> bool:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

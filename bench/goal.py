@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bench import flight, idle, latency, receiving, sending, wakeup, whole
+from bench import dashboard, flight, idle, latency, receiving, sending, wakeup, whole
 from bench.receiver import ORTHANC, STOCK, STORESCP, STORESCP_B, ours
 from bench.row import Row, found
 from bench.sender import NAGLE_OFF, NAGLE_ON, PYNETDICOM, ROUTER_LANE, ROUTER_SEND
@@ -25,6 +25,8 @@ class Goal:
     """"x" for a ratio."""
     figure: Figure
     less_is_better: bool = False
+    promise: bool = False
+    """Not only an aim: `make bench` fails when it is missed."""
 
     def verdict(self, figure: float) -> str:
         """In a word."""
@@ -130,6 +132,36 @@ def goals() -> Iterator[Goal]:
         less_is_better=True,
         figure=_figure(idle.GROUP, idle.SET_UP, ours(), idle.MILLISECONDS),
     )
+
+    for ledger in dashboard.LEDGERS:
+        in_large = dashboard.what(ledger, dashboard.INSTANCES)
+        yield Goal(
+            text=f"dashboard, {in_large}: the slowest page, 95th percentile",
+            least=100,
+            aim=50,
+            unit="ms",
+            less_is_better=True,
+            promise=True,
+            figure=_figure(dashboard.GROUP, in_large, dashboard.SLOWEST, dashboard.P95),
+        )
+        yield Goal(
+            text=f"dashboard, {in_large}: arrived meanwhile",
+            least=0.98 * dashboard.RATE,
+            aim=0.99 * dashboard.RATE,
+            unit=dashboard.ARRIVED,
+            promise=True,
+            figure=_figure(dashboard.GROUP, in_large, dashboard.MEANWHILE, dashboard.ARRIVED),
+        )
+
+
+def broken_promises(rows: Sequence[Row]) -> list[str]:
+    """Goals that were measured, that are promises, and that were missed."""
+    found = []
+    for goal in goals():
+        figure = goal.figure(rows)
+        if goal.promise and figure is not None and goal.verdict(figure) == "missed":
+            found.append(f"{goal.text}: {figure:.4g} {goal.unit}")
+    return found
 
 
 def _received(what: str, other: str) -> Figure:

@@ -42,17 +42,18 @@ SIZES = (TINY, CT, CHEST)
 def instances(size: Size, count: int, folder: Path) -> list[Path]:
     """Files that nobody has seen before."""
     folder.mkdir(parents=True, exist_ok=True)
-    template, paths = _template(size), []
+    one, paths = template(size), []
     for _ in range(count):
         number = next(_numbers)
-        data = template.replace(_PLACE.encode(), f"{_PLACE[:-11]}{number % 10**11:011d}".encode())
+        data = one.replace(_PLACE.encode(), f"{_PLACE[:-11]}{number % 10**11:011d}".encode())
         paths.append(folder / f"{number}.dcm")
         paths[-1].write_bytes(data)
     return paths
 
 
 @cache
-def _template(size: Size) -> bytes:
+def template(size: Size) -> bytes:
+    """One file; its SOP Instance UID is `_PLACE`."""
     ds = {TINY.name: lambda: _slice(64, 72), CT.name: lambda: _slice(512, 512), CHEST.name: _chest}[size.name]()
     ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = _PLACE
     buffer = BytesIO()

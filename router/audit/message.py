@@ -118,8 +118,8 @@ def encode(message: AuditMessage, source: Source) -> bytes:
     ET.SubElement(reporter, "AuditSourceTypeCode", {"csd-code": "4"})  # application server process
     for subject in message.subjects:
         _subject(root, subject)
-    text: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=False)
-    return text
+    # As text first: written as bytes it goes through a stream that takes twice the time, and a page waits for it.
+    return ET.tostring(root, encoding="unicode").encode("utf-8", "xmlcharrefreplace")
 
 
 def _participant(root: ET.Element, participant: Participant) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from router.core.findings import Outcome, outcome_from_json
 from router.core.instance import InstanceKind, SopInstance
 from router.core.lifecycle import OWED, TaskKind, TaskState
 from router.ledger.instants import from_us
+from router.ledger.lanes import LaneCounts, counted, standing
 from router.ledger.rows import instance_of
 from router.ledger.schema import commitment, event, instance, is_state, notice, outcome, task
 
@@ -20,20 +21,6 @@ from router.ledger.schema import commitment, event, instance, is_state, notice, 
 _REPORTS = [InstanceKind.SR.value, InstanceKind.SUMMARY.value]
 #: SQLite takes at most this many values in one IN (...) of a default build, PostgreSQL many more.
 _VALUES_MAX = 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaneCounts:
-    """One kind of work for one target."""
-
-    kind: TaskKind
-    target: str
-    counts: dict[TaskState, int]
-    """States that no task is in are absent."""
-    oldest_at: datetime | None
-    """When the oldest task that is still owed came in; None when nothing is owed."""
-    last_error: str
-    """Of the oldest task that waits for another try or failed; empty when there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,30 +111,11 @@ class Queries:
     def lanes(self, *, done: Mapping[tuple[str, str], int] | None = None) -> list[LaneCounts]:
         """Every kind and target that ever had a task, in order.
 
-        `done`: how many tasks of a (kind, target) are done, if that was counted a moment ago: counting them takes longer
-        the longer the ledger is, all others are found by small indexes.
+        `done`: how many tasks of a (kind, target) are done, if that was counted a moment ago; then nothing is counted that
+        takes longer the longer the ledger is, and errors are left out.
         """
-        found: dict[tuple[str, str], dict[TaskState, int]] = {}
         with self._engine.connect() as connection:
-            if done is None:
-                lane = (task.c.kind, task.c.target, task.c.state)
-                for kind, target, state, count in connection.execute(select(*lane, func.count()).group_by(*lane)):
-                    found.setdefault((kind, target), {})[TaskState(state)] = count
-            else:
-                for key in lanes_of(connection):
-                    found[key] = _unsettled(connection, *key)
-                    if done.get(key):
-                        found[key][TaskState.DONE] = done[key]
-            return [
-                LaneCounts(
-                    kind=TaskKind(kind),
-                    target=target,
-                    counts=counts,
-                    oldest_at=_oldest_at(connection, kind, target, counts),
-                    last_error=_last_error(connection, kind, target, counts),
-                )
-                for (kind, target), counts in sorted(found.items())
-            ]
+            return counted(connection) if done is None else standing(connection, done)
 
     def instance_counts(self) -> dict[InstanceKind, int]:
         """Kind -> instances in the ledger, those whose bytes were freed included."""
@@ -172,6 +140,12 @@ class Queries:
     def conflict_count(self) -> int:
         """Instances that have another one's SOP Instance UID and other bytes."""
         query = select(func.count()).select_from(instance).where(instance.c.conflict)
+        with self._engine.connect() as connection:
+            return connection.execute(query).scalar_one()
+
+    def missed_count(self) -> int:
+        """How many `missed` would list."""
+        query = select(func.count()).select_from(instance).where(instance.c.bytes_missed_at.is_not(None))
         with self._engine.connect() as connection:
             return connection.execute(query).scalar_one()
 
@@ -337,34 +311,6 @@ class Queries:
         return set(keys) - held
 
 
-def lanes_of(connection: Connection) -> list[tuple[str, str]]:
-    """Every (kind, target) that ever had a task, by as many small looks: nowhere through all tasks."""
-    found: list[tuple[str, str]] = []
-    after = ("", "")
-    while True:
-        # Two steps: asked for (kind, target) > (?, ?) at once, SQLite walks through all tasks of the kind.
-        kind, target = after
-        query = select(task.c.kind, task.c.target).order_by(task.c.kind, task.c.target).limit(1)
-        row = (
-            connection.execute(query.where(task.c.kind == kind, task.c.target > target)).first()
-            or connection.execute(query.where(task.c.kind > kind)).first()
-        )
-        if row is None:
-            return found
-        after = (row.kind, row.target)
-        found.append(after)
-
-
-def _unsettled(connection: Connection, kind: str, target: str) -> dict[TaskState, int]:
-    """Tasks of a lane that are not done, by state; one look at an index for each state."""
-    counts = {}
-    for state in (*sorted(OWED), TaskState.FAILED):
-        query = select(func.count()).where(task.c.kind == kind, task.c.target == target, task.c.state == state.value)
-        if count := connection.execute(query).scalar_one():
-            counts[state] = count
-    return counts
-
-
 def _tasks() -> Any:
     uid = func.coalesce(instance.c.sop_instance_uid, commitment.c.transaction_uid, notice.c.uid)
     return (
@@ -400,46 +346,28 @@ def _held(row: Any) -> HeldBytes:
 
 
 def _instance_status(connection: Connection, row: Any) -> InstanceStatus:
-    tasks = connection.execute(_tasks().where(task.c.instance_id == row.instance_id).order_by(task.c.task_id)).all()
-    outcomes = connection.execute(
-        select(outcome.c.classifier, outcome.c.outcome).where(outcome.c.instance_id == row.instance_id)
-    ).all()
     results = connection.execute(
         select(instance).where(instance.c.root_id == row.instance_id).order_by(instance.c.instance_id)
     ).all()
-    return InstanceStatus(
-        instance_id=row.instance_id,
-        root_id=row.root_id,
-        instance=instance_of(row),
-        conflict=row.conflict,
-        rules=tuple(row.rules),
-        notes=tuple(row.notes),
-        tasks=tuple(_task_status(item) for item in tasks),
-        outcomes={classifier: outcome_from_json(value) for classifier, value in outcomes},
-        results=tuple(_instance_status(connection, result) for result in results),
-    )
+    ids = [one.instance_id for one in (row, *results)]
+    tasks: dict[int, list[TaskStatus]] = {}
+    for item in connection.execute(_tasks().where(task.c.instance_id.in_(ids)).order_by(task.c.task_id)):
+        tasks.setdefault(item.instance_id, []).append(_task_status(item))
+    outcomes: dict[int, dict[str, Outcome]] = {}
+    for item in connection.execute(select(outcome).where(outcome.c.instance_id.in_(ids))):
+        outcomes.setdefault(item.instance_id, {})[item.classifier] = outcome_from_json(item.outcome)
 
+    def status(one: Any, of_it: tuple[InstanceStatus, ...] = ()) -> InstanceStatus:
+        return InstanceStatus(
+            instance_id=one.instance_id,
+            root_id=one.root_id,
+            instance=instance_of(one),
+            conflict=one.conflict,
+            rules=tuple(one.rules),
+            notes=tuple(one.notes),
+            tasks=tuple(tasks.get(one.instance_id, ())),
+            outcomes=outcomes.get(one.instance_id, {}),
+            results=of_it,
+        )
 
-def _of_lane(kind: str, target: str, state: TaskState) -> Sequence[Any]:
-    return task.c.kind == kind, task.c.target == target, is_state(task.c.state, state)
-
-
-def _oldest_at(connection: Connection, kind: str, target: str, counts: dict[TaskState, int]) -> datetime | None:
-    ids = [
-        connection.execute(select(func.min(task.c.task_id)).where(*_of_lane(kind, target, state))).scalar()
-        for state in OWED
-        if counts.get(state)
-    ]
-    oldest = min((i for i in ids if i is not None), default=None)
-    if oldest is None:
-        return None
-    return from_us(connection.execute(select(task.c.created_at).where(task.c.task_id == oldest)).scalar_one())
-
-
-def _last_error(connection: Connection, kind: str, target: str, counts: dict[TaskState, int]) -> str:
-    for state in (TaskState.RETRY, TaskState.FAILED):
-        if counts.get(state):
-            query = select(task.c.error).where(*_of_lane(kind, target, state)).order_by(task.c.task_id).limit(1)
-            if error := connection.execute(query).scalar():
-                return str(error)
-    return ""
+    return status(row, tuple(map(status, results)))

@@ -7,24 +7,26 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, and_, func, literal, or_, select, union_all
+from sqlalchemy import Connection, Engine, Select, and_, bindparam, func, literal, or_, select, union_all
 from sqlalchemy.sql.elements import ColumnElement
 
 from router.core.instance import InstanceKind, SopInstance
 from router.core.lifecycle import OWED, Event, TaskKind, TaskState
 from router.ledger.instants import from_us
+from router.ledger.lanes import lanes_of
 from router.ledger.moves import sources
-from router.ledger.queries import lanes_of
 from router.ledger.rows import instance_of
-from router.ledger.schema import catalogue, event, instance, task
+from router.ledger.schema import catalogue, event, instance, is_state, task
 
 #: More objects of a study are not counted one by one.
 OBJECTS_MAX = 1000
 #: A timeline of a study is made of so many of its images.
 TIMELINE_IMAGES_MAX = 2000
-#: So many failed and so many owed tasks of a lane are looked at to mark studies in a list.
-_MARKED_MAX = 200
+#: So many of the newest failed and of the newest owed tasks are looked at to mark studies in a list.
+_MARKED_MAX = 500
 _EVENTS_MAX = 500
+#: Of one SOP Instance UID.
+_VERSIONS_MAX = 25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +149,7 @@ class Search:
 
     def studies(self, criteria: Criteria, *, before_id: int | None = None, limit: int = 50) -> list[StudyRow]:
         """Newest first; ask for more with the last one's `catalogue_id`."""
-        query = select(catalogue).order_by(catalogue.c.catalogue_id.desc()).limit(limit)
+        query = _STUDIES.order_by(catalogue.c.catalogue_id.desc()).limit(limit)
         for column, value in (
             (catalogue.c.patient_id, criteria.patient_id),
             (catalogue.c.accession_number, criteria.accession_number),
@@ -167,9 +169,9 @@ class Search:
             query = query.where(catalogue.c.catalogue_id < before_id)
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
-            uids = [row.study_instance_uid for row in rows]
-            failed = _studies_with(connection, uids, TaskState.FAILED)
-            owed = _studies_with(connection, uids, *OWED)
+            uids = {"uids": [row.study_instance_uid for row in rows]}
+            failed = set(connection.execute(_FAILED_STUDIES, uids).scalars()) if rows else ()
+            owed = set(connection.execute(_OWED_STUDIES, uids).scalars()) if rows else ()
             return [
                 StudyRow(
                     catalogue_id=row.catalogue_id,
@@ -178,8 +180,8 @@ class Search:
                     accession_number=row.accession_number,
                     calling_ae_title=row.calling_ae_title,
                     first_at=from_us(row.first_at),
-                    object_count=_object_count(connection, row.study_instance_uid),
-                    header=_first_header(connection, row.study_instance_uid),
+                    object_count=row.object_count,
+                    header=row.header or {},
                     failed=row.study_instance_uid in failed,
                     owed=row.study_instance_uid in owed,
                 )
@@ -284,19 +286,19 @@ class Search:
             instance.c.study_instance_uid.label("of_study"),
             instance.c.kind.label("instance_kind"),
         )
+        query = (
+            select(*columns)
+            .outerjoin_from(task, instance, task.c.instance_id == instance.c.instance_id)
+            .where(is_state(task.c.state, TaskState.FAILED))
+            .order_by(task.c.task_id.desc())
+            .limit(limit)
+        )
+        if before_id is not None:
+            query = query.where(task.c.task_id < before_id)
         rows: list[Any] = []
         with self._engine.connect() as connection:
-            for lane in _lanes(connection, kind, target):
-                query = (
-                    select(*columns)
-                    .outerjoin_from(task, instance, task.c.instance_id == instance.c.instance_id)
-                    .where(*_failed_in(*lane))
-                    .order_by(task.c.task_id.desc())
-                    .limit(limit)
-                )
-                if before_id is not None:
-                    query = query.where(task.c.task_id < before_id)
-                rows += connection.execute(query).all()
+            for some in _of_lanes(connection, kind, target):
+                rows += connection.execute(query.where(*some)).all()
         rows.sort(key=lambda row: -int(row.task_id))
         return [
             FailedTask(
@@ -321,8 +323,9 @@ class Search:
                 states = [state.value for state in sources(Event.REQUEUE)]
                 named = select(func.count()).where(task.c.task_id.in_(task_ids), task.c.state.in_(states))
                 return connection.execute(named).scalar_one()
-            queries = (select(func.count()).where(*_failed_in(*lane)) for lane in _lanes(connection, kind, target))
-            return sum(connection.execute(query).scalar_one() for query in queries)
+            failed = select(func.count()).select_from(task).where(is_state(task.c.state, TaskState.FAILED))
+            some_each = _of_lanes(connection, kind, target)
+            return sum(connection.execute(failed.where(*some)).scalar_one() for some in some_each)
 
     def conflicts(self, *, before_id: int | None = None, limit: int = 25) -> list[ConflictRow]:
         """SOP Instance UIDs that came with different bytes, the newest first, each with all its versions."""
@@ -336,65 +339,58 @@ class Search:
             query = query.where(instance.c.instance_id < before_id)
         with self._engine.connect() as connection:
             uids = dict.fromkeys(row.sop_instance_uid for row in connection.execute(query))
-            return [
-                ConflictRow(
-                    sop_instance_uid=uid,
-                    versions=_image_rows(
-                        connection,
-                        select(instance)
-                        .where(instance.c.sop_instance_uid == uid)
-                        .order_by(instance.c.instance_id)
-                        .limit(limit),
-                    ),
-                )
-                for uid in uids
-            ]
+            versions: dict[str, list[ImageRow]] = {uid: [] for uid in uids}
+            query = select(instance).where(instance.c.sop_instance_uid.in_(uids)).order_by(instance.c.instance_id)
+            for row in _image_rows(connection, query.limit(limit * _VERSIONS_MAX)):
+                versions[row.sop_instance_uid].append(row)
+            return [ConflictRow(sop_instance_uid=uid, versions=versions[uid]) for uid in uids]
 
 
-# Tasks are looked for lane by lane, through the index `task_counts`: asked for all failed ones at once, SQLite without
-# statistics walks through every task there ever was.
+def _of_lanes(connection: Connection, kind: str, target: str) -> Sequence[Sequence[ColumnElement[bool]]]:
+    """Conditions on tasks, one for each look: by kind or target alone no index leads to the failed ones."""
+    if not kind and not target:
+        return [()]
+    lanes = [(kind, target)] if kind and target else lanes_of(connection)
+    return [
+        (task.c.kind == of_kind, task.c.target == for_target)
+        for of_kind, for_target in lanes
+        if kind in ("", of_kind) and target in ("", for_target)
+    ]
 
 
-def _lanes(connection: Connection, kind: str, target: str) -> list[tuple[str, str]]:
-    return [lane for lane in lanes_of(connection) if kind in ("", lane[0]) and target in ("", lane[1])]
-
-
-def _failed_in(kind: str, target: str) -> Sequence[ColumnElement[bool]]:
-    return task.c.kind == kind, task.c.target == target, task.c.state == TaskState.FAILED.value
-
-
-def _studies_with(connection: Connection, uids: Sequence[str], *states: TaskState) -> set[str]:
-    """Those of the studies of which one of the newest tasks is in one of the states."""
-    wanted = set(uids)
-    found: set[str] = set()
-    for kind, target in lanes_of(connection) if uids else ():
-        for state in states:
-            query = (
-                select(instance.c.study_instance_uid)
-                .join_from(task, instance, task.c.instance_id == instance.c.instance_id)
-                .where(task.c.kind == kind, task.c.target == target, task.c.state == state.value)
-                .order_by(task.c.task_id.desc())
-                .limit(_MARKED_MAX)
-            )
-            found.update(wanted.intersection(connection.execute(query).scalars()))
-    return found
-
-
-def _object_count(connection: Connection, study_instance_uid: str) -> int:
-    some = (
-        select(literal(1)).where(instance.c.study_instance_uid == study_instance_uid).limit(OBJECTS_MAX + 1).subquery()
+def _studies_with(*states: TaskState) -> Select[Any]:
+    """Those of `uids` of which one of the newest tasks is in one of the states."""
+    newest = (
+        select(task.c.instance_id)
+        .where(is_state(task.c.state, *states))
+        .order_by(task.c.task_id.desc())
+        .limit(_MARKED_MAX)
+        .subquery()
     )
-    return connection.execute(select(func.count()).select_from(some)).scalar_one()
-
-
-def _first_header(connection: Connection, study_instance_uid: str) -> Mapping[str, str]:
-    query = (
-        select(instance.c.header)
-        .where(instance.c.study_instance_uid == study_instance_uid, instance.c.root_id.is_(None))
-        .order_by(instance.c.instance_id)
-        .limit(1)
+    # An expression, so that no planner begins at the studies: of those each may have thousands of instances.
+    wanted = instance.c.study_instance_uid.concat("").in_(bindparam("uids", expanding=True))
+    return (
+        select(instance.c.study_instance_uid)
+        .join_from(newest, instance, instance.c.instance_id == newest.c.instance_id)
+        .where(wanted)
+        .distinct()
     )
-    return connection.execute(query).scalar() or {}
+
+
+_FAILED_STUDIES, _OWED_STUDIES = _studies_with(TaskState.FAILED), _studies_with(*OWED)
+_of_study = instance.c.study_instance_uid == catalogue.c.study_instance_uid
+_some_objects = select(literal(1)).where(_of_study).limit(OBJECTS_MAX + 1).correlate(catalogue).subquery()
+#: A study, how many objects it has and the header of the first: one statement for a whole page.
+_STUDIES = select(
+    catalogue,
+    select(func.count()).select_from(_some_objects).scalar_subquery().label("object_count"),
+    select(instance.c.header)
+    .where(_of_study, instance.c.root_id.is_(None))
+    .order_by(instance.c.instance_id)
+    .limit(1)
+    .scalar_subquery()
+    .label("header"),
+)
 
 
 def _image_rows(connection: Connection, query: Select[Any]) -> list[ImageRow]:

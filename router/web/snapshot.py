@@ -168,8 +168,8 @@ class StatusReader:
             problems.append(
                 f"the spool has {free} bytes free, under spool.free_byte_count_min: C-STORE is answered 0xA700"
             )
-        if missed := self._queries.missed():
-            problems.append(f"the bytes of {len(missed)} instance(s) are gone from the spool; see spool.file_missing")
+        if missed := self._queries.missed_count():
+            problems.append(f"the bytes of {missed} instance(s) are gone from the spool; see spool.file_missing")
         if self._audit.trouble:
             problems.append(
                 f"the audit trail cannot be written ({self._audit.trouble}): pages show nothing of patients"

@@ -12,7 +12,9 @@ from router.web.paper import Paper
 from router.web.searches import Searches
 from router.web.ways import NotFound, Visit
 
-_PAGE = 50
+#: Studies of a list: each is a subject of the audit message, too.
+_PAGE = 25
+_IMAGES_PAGE = 50
 _VALUE_LENGTH_MAX = 128
 #: Steps of an image's way -> the ledger's words for them. The first is written when the bytes are durable.
 _STEPS = (
@@ -82,8 +84,8 @@ class StudyPages:
             raise NotFound(f"The ledger knows no study {uid[:_VALUE_LENGTH_MAX]}.")
         visit.record(events.viewed(self._node, visit.person, [seen_of(row) for row in rows]))
         after_id = number_of(visit.query("after")) or 0
-        images = self._search.images(uid, after_id=after_id, limit=_PAGE + 1)
-        more, images = len(images) > _PAGE, images[:_PAGE]
+        images = self._search.images(uid, after_id=after_id, limit=_IMAGES_PAGE + 1)
+        more, images = len(images) > _IMAGES_PAGE, images[:_IMAGES_PAGE]
         timeline = self._search.timeline(uid)
         return self._paper.page(
             "study.html",

@@ -269,11 +269,11 @@ def test_conflicts_show_both_versions(taken: Site) -> None:
 
 
 def test_long_lists_have_further_pages(site: Site) -> None:
-    for number in range(53):
+    for number in range(28):
         site.ledger.accept(instance(f"1.{number}", study_instance_uid=f"2.{number}", header=HEADER), plan())
     client = site.signed_in("vera")
     first = client.get("/studies").text
-    assert "/studies/2.52" in first
+    assert "/studies/2.27" in first
     assert '/studies/2.2"' not in first
     (older,) = re.findall(r'href="(/studies\?before=\d+)"', first)
     assert '/studies/2.2"' in client.get(older).text
