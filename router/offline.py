@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,24 +12,23 @@ from typing import Any
 
 from router import trial
 from router.core.admission import CANNOT_UNDERSTAND
-from router.core.explanation import Explanation, compare
+from router.core.explanation import Explanation
 from router.core.findings import outcome_to_json
 from router.core.instance import SopInstance
-from router.deliver.sources import NotDicom, find
+from router.deliver.sources import NotDicom, Source, find
 from router.errors import ChildDied, ConfigError, RefusedError
 from router.ledger.store import SqlLedger
 from router.node import child_argument
 from router.settings import ClassifierSettings, Settings, parse
 from router.spool.files import spooled_path
-from router.trial import Trial, Tried, try_past
+from router.trial import Trial, Tried, try_file, try_past
 from router.work.analyst import ChildAnalyst
 
 
 def explain(settings: Settings, file: Path, *, calling_ae_title: str, edited: Settings | None = None) -> Tried:
-    """What would be done with a file, by the rules of `settings` and by edited ones. Raises RouterError."""
-    book, other = settings.rule_book(), (edited or settings).rule_book()
-    instance = instance_in(_keeping(settings, edited), file, calling_ae_title=calling_ae_title)
-    return Tried(instance=instance, comparison=compare(instance, now=book, edited=other))
+    """What would be done with a file, by the rules of `settings` and by edited ones. Raises RefusedError."""
+    with _named(file):
+        return try_file(_source(file).open, settings, edited or settings, calling_ae_title=calling_ae_title)
 
 
 def explain_past(
@@ -84,11 +84,6 @@ def _explanation(one: Explanation) -> dict[str, Any]:
     }
 
 
-def _keeping(settings: Settings, edited: Settings | None) -> Settings:
-    """Settings whose header keywords are those of both."""
-    return settings if edited is None else settings.model_copy(update={"rules": (*settings.rules, *edited.rules)})
-
-
 def classify_files(settings: Settings | None, files: Sequence[Path], *, classifier: str | None) -> list[dict[str, Any]]:
     """One JSON-able row for each file: its path and `prediction` or `not_analysed`. Raises RouterError.
 
@@ -127,12 +122,24 @@ def _classifier(settings: Settings | None, name: str | None) -> ClassifierSettin
 
 
 def instance_in(settings: Settings, file: Path, *, calling_ae_title: str = "") -> SopInstance:
-    """The instance in a file as the node would see it on arrival. Raises RefusedError or RouterError."""
+    """The instance in a file as the node would see it on arrival. Raises RefusedError."""
+    source = _source(file)
+    with _named(file), source.open() as stream:
+        return trial.instance_in(stream, source, settings, calling_ae_title=calling_ae_title)
+
+
+def _source(file: Path) -> Source:
+    """The first one, in an archive. Raises RefusedError."""
     found = next(iter(find([file])))
     if isinstance(found, NotDicom):
         raise RefusedError(f"{found.name}: {found.reason}", status=CANNOT_UNDERSTAND)
+    return found
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """What is raised inside says of which file it speaks."""
     try:
-        with found.open() as stream:
-            return trial.instance_in(stream, found, settings, calling_ae_title=calling_ae_title)
+        yield
     except RefusedError as error:
         raise RefusedError(f"{file.name}: {error}", status=error.status) from error

@@ -22,6 +22,8 @@ from router.receive.header import read_header
 from router.settings import Settings
 from router.spool.part10 import data_set_offset
 
+_CHUNK_BYTE_COUNT = 2**20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
@@ -56,12 +58,15 @@ class Trial:
 
 def instance_in(stream: IO[bytes], source: Source, settings: Settings, *, calling_ae_title: str = "") -> SopInstance:
     """The instance in a file as the node would see it on arrival; no pixel is read. Raises RefusedError, OSError."""
+    sha256, byte_count = hashlib.sha256(), 0
     stream.seek(source.data_set_offset)
-    data_set = stream.read()
+    while chunk := stream.read(_CHUNK_BYTE_COUNT):
+        sha256.update(chunk)
+        byte_count += len(chunk)
     header = read_header(
         cast(BinaryIO, stream),
         offset=source.data_set_offset,
-        byte_count=len(data_set),
+        byte_count=byte_count,
         transfer_syntax_uid=source.transfer_syntax_uid,
         keywords=settings.header_keywords(),
     )
@@ -73,8 +78,8 @@ def instance_in(stream: IO[bytes], source: Source, settings: Settings, *, callin
         study_instance_uid=header.identity.study_instance_uid,
         series_instance_uid=header.identity.series_instance_uid,
         transfer_syntax_uid=source.transfer_syntax_uid,
-        sha256=hashlib.sha256(data_set).hexdigest(),
-        byte_count=len(data_set),
+        sha256=sha256.hexdigest(),
+        byte_count=byte_count,
         spool_key="",
         received_at=datetime.now(UTC),
         calling_ae_title=calling_ae_title,
@@ -84,15 +89,17 @@ def instance_in(stream: IO[bytes], source: Source, settings: Settings, *, callin
     )
 
 
-def instance_in_upload(
-    open_upload: Callable[[], IO[bytes]], settings: Settings, *, calling_ae_title: str
-) -> SopInstance:
-    """The same, of bytes that somebody sent to a page. Raises RefusedError, with a sentence for them."""
-    source = look("the file", open_upload)
+def try_file(
+    open_file: Callable[[], IO[bytes]], settings: Settings, edited: Settings, *, calling_ae_title: str
+) -> Tried:
+    """What would be done with a file that somebody has. Raises RefusedError, with a sentence for them."""
+    source = look("the file", open_file)
     if isinstance(source, NotDicom):
         raise RefusedError(source.reason, status=CANNOT_UNDERSTAND)
-    with open_upload() as stream:
-        return instance_in(stream, source, settings, calling_ae_title=calling_ae_title)
+    both = settings.model_copy(update={"rules": (*settings.rules, *edited.rules)})
+    with open_file() as stream:
+        instance = instance_in(stream, source, both, calling_ae_title=calling_ae_title)
+    return Tried(instance=instance, comparison=compare(instance, now=settings.rule_book(), edited=edited.rule_book()))
 
 
 def try_past(

@@ -18,6 +18,7 @@ from router.audit.message import AuditMessage
 from router.ledger.search import Search
 from router.ledger.store import SqlLedger
 from router.observe import meters
+from router.settings import Settings
 from router.web.darkroom import Darkroom
 from router.web.door import Door
 from router.web.images import ImagePages
@@ -25,6 +26,7 @@ from router.web.maps import Maps
 from router.web.metrics import StatusCollector
 from router.web.notifications import NotificationPage
 from router.web.paper import STATIC, Paper, WithHeaders, static_file
+from router.web.rules import FILE_BYTE_COUNT_MAX, RulePages
 from router.web.signing import SigningPages
 from router.web.status import ReadStatus
 from router.web.studies import StudyPages
@@ -46,6 +48,7 @@ class House:
     """Where the bytes behind a spool key lie. Raises SpoolDamaged."""
     darkroom: Darkroom
     maps: Maps
+    settings: Settings
     record: Callable[[AuditMessage], None]
     """Into the audit trail; returns once it is durable. Raises OSError."""
 
@@ -66,6 +69,7 @@ def ways(house: House, paper: Paper) -> Sequence[Way]:
         search=search, requeue=house.ledger.requeue, read_status=house.read_status, paper=paper, node=node
     )
     conflicts = ConflictPage(search=search, paper=paper)
+    rules = RulePages(settings=house.settings, search=search, spool_path=house.spool_path, paper=paper, node=node)
     notifications = NotificationPage(notices=house.ledger.notices, paper=paper)
     return (
         Way(path="/static/{name}", needs=Need.OPEN, answer=_static),
@@ -90,6 +94,14 @@ def ways(house: House, paper: Paper) -> Sequence[Way]:
         Way(path="/failed", needs=Need.VIEWER, answer=failed.list),
         Way(path="/failed/requeue", needs=Need.OPERATOR, answer=failed.requeue, method="POST"),
         Way(path="/conflicts", needs=Need.VIEWER, answer=conflicts.list),
+        Way(path="/rules", needs=Need.VIEWER, answer=rules.page),
+        Way(
+            path="/rules/try",
+            needs=Need.OPERATOR,
+            answer=rules.try_them,
+            method="POST",
+            file_byte_count_max=FILE_BYTE_COUNT_MAX,
+        ),
         Way(path="/notifications", needs=Need.VIEWER, answer=notifications.list),
     )
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from urllib.parse import parse_qsl, quote
+from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -19,13 +18,10 @@ from router.audit import events
 from router.audit.message import AuditMessage
 from router.observe.log import emit
 from router.web.door import Door, Refused
+from router.web.forms import BadForm, Form, form_of, is_large
 from router.web.paper import Paper
 from router.web.sessions import Principal
 from router.web.users import Role
-
-_FORM_BYTE_COUNT_MAX = 2**16
-_FORM_TIMEOUT_S = 30.0
-_FORM_TYPE = "application/x-www-form-urlencoded"
 
 
 class Need(Enum):
@@ -43,6 +39,8 @@ class Visit:
 
     request: Request
     form: Mapping[str, list[str]]
+    files: Mapping[str, bytes] = field(repr=False)
+    """What was sent with the form, by field; in memory only."""
     address: str
     principal: Principal | None
     record: Callable[[AuditMessage], None]
@@ -81,6 +79,8 @@ class Way:
     method: str = "GET"
     background: bool = False
     """Asked for by pages that update themselves: keeps nobody signed in."""
+    file_byte_count_max: int = 0
+    """Of a file in its form; read only from whoever may use this way, one at a time."""
 
 
 class Guard:
@@ -91,22 +91,51 @@ class Guard:
         self._paper = paper
         self._node = node
         self._record_raw = record
+        self._takes_file = False
 
     def route(self, way: Way) -> Route:
         """The only place where a route is made."""
 
         async def endpoint(request: Request) -> Response:
-            form: Mapping[str, list[str]] = {}
-            if way.method == "POST":
-                try:
-                    form = await _form_of(request)
-                except _BadForm as error:
-                    return self._paper.message(status=error.status, title="Not understood", text=str(error))
-            return await run_in_threadpool(self._answer, way, request, form)
+            if way.method != "POST":
+                return await run_in_threadpool(self._answer, way, request, Form())
+            if way.file_byte_count_max:
+                return await self._with_file(way, request)
+            return await self._with_form(way, request)
 
         return Route(way.path, endpoint, methods=[way.method], name=f"{way.method} {way.path}")
 
-    def _answer(self, way: Way, request: Request, form: Mapping[str, list[str]]) -> Response:
+    async def _with_form(self, way: Way, request: Request) -> Response:
+        try:
+            form = await form_of(request, file_byte_count_max=way.file_byte_count_max)
+        except BadForm as error:
+            return self._paper.message(status=error.status, title="Not understood", text=str(error))
+        return await run_in_threadpool(self._answer, way, request, form)
+
+    async def _with_file(self, way: Way, request: Request) -> Response:
+        """Nobody fills our memory who may not use this way; and of those who may, one at a time."""
+        if not await run_in_threadpool(self._may, way, request):
+            return await run_in_threadpool(self._answer, way, request, Form())
+        if not is_large(request):
+            return await self._with_form(way, request)
+        if self._takes_file:
+            text = "Somebody else sends a file at this moment. Please try again."
+            return self._paper.message(status=503, title="Not now", text=text)
+        self._takes_file = True
+        try:
+            return await self._with_form(way, request)
+        finally:
+            self._takes_file = False
+
+    def _may(self, way: Way, request: Request) -> bool:
+        try:
+            principal = self._door.principal(request, background=way.background)
+        except Refused:
+            return False
+        needed = Role.OPERATOR if way.needs is Need.OPERATOR else Role.VIEWER
+        return from_our_site(request) and principal is not None and principal.role.includes(needed)
+
+    def _answer(self, way: Way, request: Request, form: Form) -> Response:
         try:
             return self._guarded(way, request, form)
         except Refused as error:
@@ -127,7 +156,7 @@ class Guard:
                 status=500, title="An error of this program", text="The log names it: event web.failed."
             )
 
-    def _guarded(self, way: Way, request: Request, form: Mapping[str, list[str]]) -> Response:
+    def _guarded(self, way: Way, request: Request, form: Form) -> Response:
         if way.needs is Need.PROBE and not self._door.may_probe(request):
             return self._paper.message(
                 status=403, title="Not for you", text="web.metrics_hosts does not name your address."
@@ -142,7 +171,7 @@ class Guard:
                 return self._paper.message(
                     status=403, title="Not for you", text="This needs the role operator.", principal=principal
                 )
-            if way.method == "POST" and not _is_our_form(request, form, principal):
+            if way.method == "POST" and not _is_our_form(request, form.fields, principal):
                 return self._paper.message(
                     status=403,
                     title="An old page",
@@ -152,7 +181,8 @@ class Guard:
         return way.answer(
             Visit(
                 request=request,
-                form=form,
+                form=form.fields,
+                files=form.files,
                 address=self._door.address(request),
                 principal=principal,
                 record=self._record,
@@ -184,37 +214,6 @@ class Guard:
             self._record_raw(events.denied(self._node, person, path=request.url.path, why=why))
         except OSError:
             return  # refused all the same; the trail has told its trouble
-
-
-class _BadForm(Exception):
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-async def _form_of(request: Request) -> Mapping[str, list[str]]:
-    """Fields of a form; bounded in size and time."""
-    if request.headers.get("content-type", "").split(";")[0].strip().lower() != _FORM_TYPE:
-        raise _BadForm("Only forms are taken here.", 415)
-    body = bytearray()
-
-    async def read() -> None:
-        async for chunk in request.stream():
-            body.extend(chunk)
-            if len(body) > _FORM_BYTE_COUNT_MAX:
-                raise _BadForm("The form is too large.", 413)
-
-    try:
-        await asyncio.wait_for(read(), _FORM_TIMEOUT_S)
-        fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=2000)
-    except TimeoutError:
-        raise _BadForm("The form did not come.", 408) from None
-    except ValueError:
-        raise _BadForm("The form cannot be read.", 400) from None
-    form: dict[str, list[str]] = {}
-    for name, value in fields:
-        form.setdefault(name, []).append(value)
-    return form
 
 
 def _is_our_form(request: Request, form: Mapping[str, list[str]], principal: Principal) -> bool:

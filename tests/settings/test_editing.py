@@ -89,8 +89,9 @@ def test_rules_that_stand_elsewhere_are_written_anew_and_mean_the_same(tmp_path:
     )
 
 
-def test_a_text_that_looks_like_a_table_of_rules_does_not_deceive(tmp_path: Path) -> None:
-    whole = read(tmp_path, FILE.replace('"others"', '"""\n[[rules]]\n[log]"""'))
+@pytest.mark.parametrize("name", ["[[rules]]", "[log]"])
+def test_a_text_that_looks_like_a_table_does_not_deceive(tmp_path: Path, name: str) -> None:
+    whole = read(tmp_path, FILE.replace('"others"', f'"""\n{name}\n"""'))
     shown = rules_text(whole)
     assert shown.lines == ()
     assert edited(whole, shown.text).rules == whole.rules

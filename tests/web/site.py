@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from router.audit.message import Source
 from router.audit.trail import AuditTrail
 from router.errors import SpoolDamaged
 from router.ledger.store import SqlLedger
-from router.settings import ViewerSettings, WebSettings
+from router.settings import Settings, ViewerSettings, WebSettings, parse
 from router.web import passwords
 from router.web.app import House, build_app
 from router.web.darkroom import Darkroom
@@ -29,6 +30,28 @@ from tests.ledger.made import FakeClock
 
 PASSWORD = "correct horse battery"
 ADDRESS = "10.1.2.3"
+
+RULED = """\
+[destinations.pacs]
+type = "folder"
+path = "out"
+
+[classifiers.cxr]
+type = "demo"
+
+# chest films
+[[rules]]
+name = "chest"
+when = { Modality = ["CR", "DX"], BodyPartExamined = ["CHEST", ""] }
+classify = ["cxr"]
+deliver = ["pacs"]
+results = ["sr"]
+results_to = ["pacs"]
+
+[[rules]]
+name = "all"
+deliver = ["pacs"]
+"""
 
 
 class Seconds:
@@ -62,7 +85,10 @@ def status(**more: Any) -> Status:
 class Site:
     """One node's pages."""
 
-    def __init__(self, folder: Path, *, users: Mapping[str, Role], **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, *, users: Mapping[str, Role], node_settings: Settings | None = None, **settings: Any
+    ) -> None:
+        self.node_settings = node_settings or parse(tomllib.loads(RULED))
         self.users_path = folder / "users.json"
         # The cheapest hashes there are: what they cost is tested once, in test_passwords.
         self.users = UserFile(self.users_path, hash_it=partial(passwords.hash_password, log2_n=4))
@@ -90,6 +116,7 @@ class Site:
             door=self.door,
             node=events.Node(ae_title="ROUTER", pid=1),
             ledger=self.ledger,
+            settings=self.node_settings,
             spool_path=self.spool_path,
             darkroom=Darkroom(ViewerSettings()),
             maps=Maps(self.mappers),

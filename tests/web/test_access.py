@@ -38,6 +38,9 @@ TABLE = {
     "GET /failed": Need.VIEWER,
     "POST /failed/requeue": Need.OPERATOR,
     "GET /conflicts": Need.VIEWER,
+    "GET /notifications": Need.VIEWER,
+    "GET /rules": Need.VIEWER,
+    "POST /rules/try": Need.OPERATOR,
 }
 
 

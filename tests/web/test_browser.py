@@ -21,12 +21,13 @@ from router.web.status import Lane
 from tests.ledger.made import instance, plan
 from tests.peers import ROOT
 from tests.report.made import HEADER as HEADER_OF_AN_IMAGE
-from tests.report.made import instance_of, prediction, read
+from tests.report.made import encoded, instance_of, meta, prediction, read
 from tests.web.site import PASSWORD, Site, status
 
 pytestmark = pytest.mark.peer("chromium")
 ARTIFACTS = ROOT / "test-artifacts"
 DEADLINE_MS = 60_000
+AXE = Path(str(axe_playwright_python.__file__)).with_name("axe.min.js").read_text()
 HEADER = {
     "PatientID": "PID-4711",
     "AccessionNumber": "ACC-0815",
@@ -121,6 +122,16 @@ def picture(page: Any, name: str) -> None:
     page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=True)
 
 
+def readable(page: Any, name: str) -> None:
+    """The page fits the screen, and axe finds nothing wrong with it; a picture is kept."""
+    picture(page, name)
+    wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wider <= 0, f"{name} is {wider} pixels wider than the screen"
+    page.evaluate(AXE)
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    assert [(name, one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
+
+
 def sign_in(page: Any, name: str) -> None:
     page.goto("/")
     page.get_by_label("Name").fill(name)
@@ -195,18 +206,12 @@ def test_pages_fit_the_screen_and_can_be_read_by_everybody_in_light_and_dark_and
 ) -> None:
     """axe finds nothing serious: contrast, names of controls, structure."""
     served[0].status = replace(served[0].status, lanes=[CLASSIFY, DOWN], problems=["the spool is short"])
-    axe = Path(str(axe_playwright_python.__file__)).with_name("axe.min.js").read_text()
     page.set_viewport_size({"width": width, "height": 844})
     page.emulate_media(color_scheme=scheme)
     sign_in(page, "otto")
     for path in ("/", "/studies", "/studies/1.2.0", "/images/1", "/reports/4", "/failed"):
         page.goto(path)
-        picture(page, f"{name}{path.replace('/', '-')}")
-        wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert wider <= 0, f"{path} is {wider} pixels wider than the screen"
-        page.evaluate(axe)
-        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-        assert [(path, one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
+        readable(page, f"{name}{path.replace('/', '-')}")
 
 
 def test_everything_can_be_reached_by_keyboard_and_focus_is_seen(page: Any) -> None:
@@ -214,11 +219,11 @@ def test_everything_can_be_reached_by_keyboard_and_focus_is_seen(page: Any) -> N
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     reached = set()
-    for _ in range(8):
+    for _ in range(12):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.textContent.trim()"))
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
-    assert {"Now", "Studies", "Failed", "Conflicts", "Sign out"} <= reached
+    assert {"Now", "Studies", "Failed", "Conflicts", "Rules", "Sign out"} <= reached
 
 
 def test_without_script_the_pages_work_all_the_same(browser: Any, served: tuple[Site, str]) -> None:
@@ -230,3 +235,44 @@ def test_without_script_the_pages_work_all_the_same(browser: Any, served: tuple[
     page.get_by_role("button", name="Put back task").click()
     page.get_by_text("1 task put back.").wait_for()
     context.close()
+
+
+def test_an_operator_tries_other_rules_with_what_came_before_and_with_a_file_and_takes_the_text_along(
+    page: Any, served: tuple[Site, str], tmp_path: Path
+) -> None:
+    page.emulate_media(color_scheme="dark")
+    sign_in(page, "otto")
+    page.get_by_role("navigation").get_by_role("link", name="Rules").click()
+    field = page.get_by_label("Rules to try")
+    wanted = field.input_value().replace('results = ["sr"]', 'results = ["sr", "heatmap"]') + "# mine\n"
+    (tmp_path / "chest.dcm").write_bytes(
+        meta(sop_instance="1.2.3") + encoded(HEADER_OF_AN_IMAGE | {"SOPInstanceUID": b"1.2.3"})
+    )
+    page.get_by_label("A DICOM file").set_input_files(tmp_path / "chest.dcm")
+    field.fill(wanted.replace("classify", "clasify"))
+    page.get_by_role("button", name="Try").press("Enter")
+    page.get_by_role("alert").get_by_text("unknown key; did you mean 'classify'?").wait_for()
+    readable(page, "dark-rules-mistake")
+
+    field.fill(wanted)
+    page.get_by_role("button", name="Try").press("Enter")
+    page.get_by_text("1 of 1 instance would be treated otherwise.").wait_for()  # with the file, which is still chosen
+    assert page.get_by_role("alert").count() == 0
+    page.get_by_label("A DICOM file").set_input_files([])
+    page.get_by_role("button", name="Try").press("Enter")
+    page.get_by_text("3 of 3 instances would be treated otherwise.").wait_for()
+    assert page.get_by_text("send result heatmap of cxr to pacs").count() == 3
+    page.locator("#outcome summary").first.press("Enter")
+    readable(page, "dark-rules")
+    page.emulate_media(color_scheme="light")
+    picture(page, "rules")
+    page.set_viewport_size({"width": 360, "height": 740})
+    readable(page, "phone-rules")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download the text").click()
+    assert Path(download.value.path()).read_text() == wanted
+
+    served[0].users.remove("otto")
+    page.get_by_role("button", name="Try").press("Enter")
+    page.get_by_text("You are not signed in any more: nothing was done.").wait_for()
+    assert field.input_value() == wanted
