@@ -13,11 +13,9 @@ import threading
 
 #: Name -> what is true there. In the order in which an image passes them.
 FAULT_POINTS: dict[str, str] = {
-    "spool.created": "the temporary file exists and is empty",
-    "spool.written": "every byte is written to the temporary file, nothing is synced",
-    "spool.file_synced": "the bytes are durable under a temporary name",
-    "spool.renamed": "the file has its final name, which is not durable yet",
-    "spool.folder_synced": "file and name are durable, the ledger knows nothing of it",
+    "spool.created": "the file has its durable name and is empty",
+    "spool.written": "every byte is written to the file, nothing is synced",
+    "spool.file_synced": "file and name are durable, the ledger knows nothing of it",
     "accept.begun": "the ledger is about to be told of a received instance",
     "accept.written": "instance and tasks are written in a transaction that is not committed",
     "accept.committed": "instance and tasks are durable, nobody has been told",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import BigInteger, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -15,28 +15,32 @@ from router.core.lifecycle import TaskKind, TaskState
 from router.core.ports import Receipt
 from router.ledger.rows import instance_values
 from router.ledger.schema import event, forgotten, instance, task
+from router.ledger.statement import Statement
 from router.ledger.writer import Transaction
 
-# Statements are made once: making one anew costs SQLAlchemy more than SQLite needs to run it.
-_SAME_UID = select(
-    instance.c.instance_id,
-    instance.c.root_id,
-    instance.c.sha256,
-    instance.c.bytes_freed_at,
-    instance.c.bytes_missed_at,
-    instance.c.conflict,
-).where(instance.c.sop_instance_uid == bindparam("uid"))
+_SAME_UID = Statement(
+    select(
+        instance.c.instance_id,
+        instance.c.root_id,
+        instance.c.sha256,
+        instance.c.bytes_freed_at,
+        instance.c.bytes_missed_at,
+        instance.c.conflict,
+    ).where(instance.c.sop_instance_uid == bindparam("uid"))
+)
 # What came before and was forgotten came when it came first: objects made of it say so, and must not differ under one UID.
 _FIRST_AT = select(forgotten.c.received_at).where(forgotten.c.fingerprint == bindparam("of_bytes")).scalar_subquery()
-_NEW_INSTANCE = {
-    dialect.__name__.rsplit(".", 1)[-1]: dialect.insert(instance)
-    .values(received_at=func.coalesce(_FIRST_AT, bindparam("now_at", type_=BigInteger)))
-    .on_conflict_do_nothing(index_elements=["sop_instance_uid", "sha256"])
-    .returning(instance.c.instance_id)
-    for dialect in (postgresql, sqlite)
-}
-_NEW_TASK = insert(task).inline()
-_NEW_EVENT = insert(event).inline()
+_NEW_INSTANCE = Statement(
+    *(
+        dialect.insert(instance)
+        .values(received_at=func.coalesce(_FIRST_AT, bindparam("now_at", type_=BigInteger)))
+        .on_conflict_do_nothing(index_elements=["sop_instance_uid", "sha256"])
+        .returning(instance.c.instance_id)
+        for dialect in (postgresql, sqlite)
+    )
+)
+_NEW_TASK = Statement(insert(task).inline())
+_NEW_EVENT = Statement(insert(event).inline())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,17 @@ def fingerprint(sop_instance_uid: str, sha256: str) -> str:
     return hashlib.sha256(f"{sop_instance_uid}\x1f{sha256}".encode()).hexdigest()[:32]
 
 
+class _Same(NamedTuple):
+    """A row with the same SOP Instance UID, in the order of _SAME_UID."""
+
+    instance_id: int
+    root_id: int | None
+    sha256: str
+    bytes_freed_at: int | None
+    bytes_missed_at: int | None
+    conflict: bool
+
+
 class _Rooted(Protocol):
     @property
     def instance_id(self) -> int | None: ...
@@ -68,7 +83,7 @@ def enter(
     tx: Transaction, new: SopInstance, *, root_id: int | None, rules: Sequence[str], notes: Sequence[str]
 ) -> Entry:
     """Writes the instance, unless the same bytes are held already. Same UID, other bytes: kept apart as a conflict."""
-    same_uid = tx.connection.execute(_SAME_UID, {"uid": new.sop_instance_uid}).all()
+    same_uid = [_Same(*row) for row in _SAME_UID.rows(tx.connection, {"uid": new.sop_instance_uid})]
     values = {**instance_values(new), "rules": list(rules), "notes": list(notes), "bytes_missed_at": None}
     at_us = values.pop("received_at")  # of a row that is there it stays: objects that were made of it say when it came
     for row in same_uid:
@@ -88,8 +103,8 @@ def enter(
             mended=row.bytes_freed_at is None,
         )
     conflict = bool(same_uid)
-    instance_id = tx.connection.execute(
-        _NEW_INSTANCE[tx.connection.dialect.name],
+    entered = _NEW_INSTANCE.rows(
+        tx.connection,
         {
             **values,
             "root_id": root_id,
@@ -97,9 +112,10 @@ def enter(
             "now_at": at_us,
             "of_bytes": fingerprint(new.sop_instance_uid, new.sha256),
         },
-    ).scalar()
-    if instance_id is None:  # PostgreSQL: another node entered it since our look
+    )
+    if not entered:  # PostgreSQL: another node entered it since our look
         return enter(tx, new, root_id=root_id, rules=rules, notes=notes)
+    ((instance_id,),) = entered
     return Entry(
         receipt=Receipt.CONFLICT if conflict else Receipt.NEW, instance_id=instance_id, root_id=root_id or instance_id
     )
@@ -116,20 +132,20 @@ def owe(
     study_instance_uid: str | None = None,
 ) -> None:
     """A new task, due at once or from `at_us` on."""
-    tx.connection.execute(
-        _NEW_TASK,
-        {
-            "kind": kind.value,
-            "target": target,
-            "instance_id": entry.instance_id,
-            "root_id": entry.root_id,
-            "options": dict(options or {}),
-            "state": (TaskState.READY if at_us is None else TaskState.RETRY).value,
-            "not_before": at_us,
-            "study_instance_uid": study_instance_uid,
-            "created_at": tx.now_us,
-        },
-    )
+    new = {
+        "kind": kind.value,
+        "target": target,
+        "instance_id": entry.instance_id,
+        "root_id": entry.root_id,
+        "options": dict(options or {}),
+        "state": (TaskState.READY if at_us is None else TaskState.RETRY).value,
+        "attempts": 0,
+        "not_before": at_us,
+        "study_instance_uid": study_instance_uid,
+        "created_at": tx.now_us,
+        "error": "",
+    }
+    _NEW_TASK.run(tx.connection, new)
     tx.lanes.add((kind, target))
 
 
@@ -163,5 +179,4 @@ def record_each(tx: Transaction, about: Sequence[tuple[_Rooted, Any, str]], what
         for one, task, detail in about
         if one.instance_id is not None
     ]
-    if lines:
-        tx.connection.execute(_NEW_EVENT, lines if len(lines) > 1 else lines[0])
+    _NEW_EVENT.run(tx.connection, *lines)

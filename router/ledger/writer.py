@@ -2,9 +2,10 @@
 
 Who comes while nothing is written writes by itself, without waiting for another thread to wake up.
 
-A commit costs an fsync (about 1 ms) whatever it holds, so eight associations that accept at once pay for one. Where
-several share a transaction, each runs in a savepoint: a bad one fails alone. Nobody hears of success before the commit, and when the commit
-fails everybody hears of that.
+A commit costs an fsync (some milliseconds) whatever it holds, so eight associations that accept at once pay for one. When one
+of several that share a transaction fails, nothing of it stays and each is run again in a transaction of its own: a bad one fails
+alone, and the good ones pay nothing for that, which happens rarely. Nobody hears of success before the commit, and when the
+commit fails everybody hears of that.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -24,6 +26,9 @@ from router.core.lifecycle import TaskKind
 T = TypeVar("T")
 #: At most this many pieces of work share a transaction.
 BATCH_MAX = 256
+
+#: A connection that was not used for so long goes back into the pool, which looks whether it still lives.
+_KEPT_S = 1.0
 
 Lane = tuple[TaskKind, str]
 
@@ -37,6 +42,9 @@ class Transaction:
     """The time of the whole transaction."""
     lanes: set[Lane] = field(default_factory=set)
     """Whom to wake after the commit: those for whom there is new work."""
+
+
+_Piece = tuple[Callable[[Transaction], Any], Future[Any]]
 
 
 class LedgerClosed(RuntimeError):
@@ -59,10 +67,12 @@ class GroupCommit:
         self._engine = engine
         self._now_us = now_us
         self._committed = committed
-        self._waiting: deque[tuple[Callable[[Transaction], Any], Future[Any]]] = deque()
+        self._waiting: deque[_Piece] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._writing = False
+        self._kept: Connection | None = None  # of who is writing
+        self._used_s = 0.0
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -88,6 +98,7 @@ class GroupCommit:
             self._closed = True
             self._changed.notify()
         self._thread.join()
+        self._put_back()
 
     def _run(self) -> None:
         while True:
@@ -100,7 +111,7 @@ class GroupCommit:
                 batch = [self._waiting.popleft() for _ in range(min(BATCH_MAX, len(self._waiting)))]
             self._write(batch)
 
-    def _write(self, batch: list[tuple[Callable[[Transaction], Any], Future[Any]]]) -> None:
+    def _write(self, batch: list[_Piece]) -> None:
         try:
             self._commit(batch)
         finally:
@@ -109,40 +120,53 @@ class GroupCommit:
                 if self._waiting or self._closed:
                     self._changed.notify()
 
-    def _commit(self, batch: list[tuple[Callable[[Transaction], Any], Future[Any]]]) -> None:
-        results: list[tuple[Future[Any], Any, BaseException | None]] = []
-        lanes: set[Lane] = set()
+    def _commit(self, batch: list[_Piece]) -> None:
         begun_s = time.monotonic()
         try:
-            with self._engine.begin() as connection:
-                now_us = self._now_us(connection)
-                for work, future in batch:
-                    transaction = Transaction(connection, now_us)
-                    if len(batch) == 1:  # what it raises undoes the whole transaction, which is its own
-                        results.append((future, work(transaction), None))
-                        lanes |= transaction.lanes
-                        break
-                    savepoint = connection.begin_nested()
-                    try:
-                        result = work(transaction)
-                        savepoint.commit()
-                    except Exception as error:  # noqa: BLE001 - handed to the caller, whose work it was
-                        # When the database gave up the whole transaction (disk full), this raises, and all hear of it.
-                        savepoint.rollback()
-                        results.append((future, None, error))
-                    else:
-                        lanes |= transaction.lanes
-                        results.append((future, result, None))
-        except BaseException as error:  # noqa: BLE001 - nothing was committed: every caller must know
-            for _, future in batch:
-                future.set_exception(error)
+            results, lanes = self._transact([work for work, _ in batch])
+        except BaseException as error:  # noqa: BLE001 - handed to the callers; nothing was committed
+            if len(batch) > 1:
+                for piece in batch:
+                    self._commit([piece])
+            else:
+                batch[0][1].set_exception(error)
             return
         if self._timed is not None:
             self._timed(time.monotonic() - begun_s)
-        for future, result, failure in results:
-            if failure is None:
-                future.set_result(result)
-            else:
-                future.set_exception(failure)
+        for (_, future), result in zip(batch, results, strict=True):
+            future.set_result(result)
         if lanes:
             self._committed(lanes)
+
+    def _transact(self, works: list[Callable[[Transaction], Any]]) -> tuple[list[Any], set[Lane]]:
+        """All in one transaction. Raises what one of them raised, or the commit; then there was no transaction."""
+        connection = self._connection()
+        lanes: set[Lane] = set()
+        try:
+            with connection.begin():
+                now_us = self._now_us(connection)
+                results = []
+                for work in works:
+                    transaction = Transaction(connection, now_us)
+                    results.append(work(transaction))
+                    lanes |= transaction.lanes
+        except BaseException:
+            # Whatever it was: the next transaction begins on a connection that was looked at.
+            self._put_back()
+            raise
+        self._used_s = time.monotonic()
+        return results, lanes
+
+    def _connection(self) -> Connection:
+        """One that is kept while there is much to write: to take it from the pool and look whether it lives costs more."""
+        if self._kept is not None and time.monotonic() - self._used_s > _KEPT_S:
+            self._put_back()
+        if self._kept is None:
+            self._kept = self._engine.connect()
+        return self._kept
+
+    def _put_back(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            with suppress(Exception):  # it is broken, and the pool knows
+                kept.close()

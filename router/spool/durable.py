@@ -1,17 +1,14 @@
-"""The one way a file becomes durable: temporary file, fsync, rename, fsync of the folder.
+"""How a file becomes durable where nothing else says whether it is whole: temporary file, sync, rename, sync of the folder.
 
-A file under its final name is always complete. A failed fsync is never tried again: the kernel may have dropped the
+A file under its final name is always complete. (In the spool the ledger says so: see `spool.files`.) A failed sync is never tried again: the kernel may have dropped the
 pages that it could not write, so that a second fsync would succeed and mean nothing (what PostgreSQL learnt in 2018).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-
-from router.faults import fault_point
 
 #: Small writes are gathered up to this; larger ones go to the disk as they are, without another copy.
 _GATHERED_BYTE_COUNT = 2**18
@@ -29,7 +26,8 @@ class Disk:
         return os.write(fd, data)
 
     def sync(self, fd: int) -> None:
-        os.fsync(fd)
+        """Content and length; times may be forgotten."""
+        os.fdatasync(fd)
 
     def close(self, fd: int) -> None:
         os.close(fd)
@@ -49,51 +47,54 @@ class Disk:
         path.unlink(missing_ok=True)
 
 
+class Appending:
+    """Appends to a file descriptor. Small writes are gathered, so that not each of them is a call of the system."""
+
+    def __init__(self, fd: int, disk: Disk) -> None:
+        self._fd = fd
+        self._disk = disk
+        self._gathered = bytearray()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Raises OSError."""
+        if len(data) < _LARGE_BYTE_COUNT:
+            self._gathered += data
+            if len(self._gathered) >= _GATHERED_BYTE_COUNT:
+                self.flush()
+            return
+        self.flush()
+        self._write_all(data)
+
+    def flush(self) -> None:
+        """Everything is the system's. Raises OSError."""
+        if self._gathered:
+            gathered, self._gathered = self._gathered, bytearray()
+            self._write_all(gathered)
+
+    def _write_all(self, data: bytes | bytearray | memoryview) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._disk.write(self._fd, rest) :]
+
+
 class DurableFile:
     """A file being written under a temporary name; `commit` gives it its final name, `discard` removes every trace.
 
     Every method but `discard` may raise OSError; after that only `discard` does anything, and it has been called already.
     """
 
-    def __init__(
-        self,
-        *,
-        temporary: Path,
-        final: Path | Callable[[], Path],
-        disk: Disk,
-        sync_folder: Callable[[Path], None] | None = None,
-    ) -> None:
-        """`final`: its name, or what gives it one in `commit`. `sync_folder`: the disk's, or one that many share."""
+    def __init__(self, *, temporary: Path, final: Path, disk: Disk) -> None:
         self._temporary = temporary
         self._final = final
         self._disk = disk
-        self._sync_folder = sync_folder or disk.sync_folder
-        self._gathered = bytearray()
         self._fd: int | None = disk.create(temporary)
-        fault_point("spool.created")
+        self._appending = Appending(self._fd, disk)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Appends."""
-        fd = self._open_fd()
-        if len(data) < _LARGE_BYTE_COUNT:
-            self._gathered += data
-            if len(self._gathered) < _GATHERED_BYTE_COUNT:
-                return
-            data = b""
+        self._open_fd()
         try:
-            self._flush(fd)
-            self._write_all(fd, data)
-        except OSError:
-            self.discard()
-            raise
-
-    def duplicate(self) -> int:
-        """A file descriptor of its own on everything written so far, at the start of the file; the caller closes it."""
-        fd = self._open_fd()
-        try:
-            self._flush(fd)
-            # Not dup(): that would share the file position with the writer.
-            return os.open(self._temporary, os.O_RDONLY | os.O_CLOEXEC)
+            self._appending.write(data)
         except OSError:
             self.discard()
             raise
@@ -102,30 +103,24 @@ class DurableFile:
         """Returns once content and name are durable."""
         fd = self._open_fd()
         try:
-            self._flush(fd)
-            fault_point("spool.written")
+            self._appending.flush()
             self._disk.sync(fd)
-            fault_point("spool.file_synced")
             self._fd = None  # whatever close says, the descriptor is gone
             self._disk.close(fd)
-            final = self._final() if callable(self._final) else self._final
-            self._disk.rename(self._temporary, final)
-            fault_point("spool.renamed")
+            self._disk.rename(self._temporary, self._final)
         except OSError:
             self.discard()
             raise
         try:
-            self._sync_folder(final.parent)
-            fault_point("spool.folder_synced")
+            self._disk.sync_folder(self._final.parent)
         except OSError:
             with suppress(OSError):
-                self._disk.unlink(final)
+                self._disk.unlink(self._final)
             raise
 
     def discard(self) -> None:
-        """Removes the temporary file. Raises nothing: what cannot be removed now is removed at the next start."""
+        """Removes the temporary file. Raises nothing: what cannot be removed now is left behind."""
         fd, self._fd = self._fd, None
-        self._gathered = bytearray()
         if fd is not None:
             with suppress(OSError):
                 self._disk.close(fd)
@@ -136,12 +131,3 @@ class DurableFile:
         if self._fd is None:
             raise ValueError("the file was committed or discarded")
         return self._fd
-
-    def _flush(self, fd: int) -> None:
-        gathered, self._gathered = self._gathered, bytearray()
-        self._write_all(fd, gathered)
-
-    def _write_all(self, fd: int, data: bytes | bytearray | memoryview) -> None:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self._disk.write(fd, rest) :]

@@ -1,6 +1,8 @@
-"""The spool on a local disk: `incoming/` for what is being written, `objects/xx/` for what is durable.
+"""The spool on a local disk: `objects/xx/` for instances, `incoming/` for what nobody keeps.
 
-Keys are ours: milliseconds since 1970 and 64 random bits, in hexadecimal. Nothing that a peer sent is ever part of a path.
+A file has its name before it has its bytes, and whether it is whole the ledger alone knows: one that no row names was never
+acknowledged. Keys are ours: milliseconds since 1970 and 64 random bits, in hexadecimal. Nothing that a peer sent is ever part
+of a path.
 """
 
 from __future__ import annotations
@@ -17,50 +19,80 @@ from pathlib import Path
 from typing import BinaryIO
 
 from router.errors import ConfigError, SpoolDamaged
-from router.spool.durable import Disk, DurableFile
+from router.faults import fault_point
+from router.spool.durable import Appending, Disk
 from router.spool.group import FolderSync
+from router.spool.names import STOCK, EmptyFile, Names
 
 _KEY = re.compile(r"[0-9a-f]{28}")
+#: A key that was made so long before its file was whole does not tell the file's age.
+_LATE_S = 60.0
+#: Longer than any row is on its way.
+_FORGOTTEN_S = 86400.0
 
 
 class FileSpoolWriter:
     """See core.ports.SpoolWriter."""
 
     def __init__(
-        self,
-        *,
-        temporary: Path,
-        new_key: Callable[[], str],
-        place: Callable[[str], Path],
-        disk: Disk,
-        sync_folder: Callable[[Path], None],
+        self, file: EmptyFile, *, disk: Disk, finished: Callable[[str], None], remove: Callable[[str], None]
     ) -> None:
-        self._new_key = new_key
-        self._place = place
-        self._key = ""
-        self._file = DurableFile(temporary=temporary, final=self._final, disk=disk, sync_folder=sync_folder)
+        self._file = file
+        self._disk = disk
+        self._finished = finished
+        self._remove = remove
+        self._appending = Appending(file.fd, disk)
+        self._open = True
+        fault_point("spool.created")
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Appends. Raises OSError."""
-        self._file.write(data)
+        self._needs_open()
+        try:
+            self._appending.write(data)
+        except OSError:
+            self.discard()
+            raise
 
     def reader(self) -> BinaryIO:
         """What has been written so far, from its first byte; the caller closes it. Raises OSError."""
-        return os.fdopen(self._file.duplicate(), "rb", buffering=0)
+        self._needs_open()
+        try:
+            self._appending.flush()
+            # Not dup(): that would share the file position with the writer.
+            return open(self._file.path, "rb", buffering=0)  # noqa: PTH123 - a Path's own open costs three times as much
+        except OSError:
+            self.discard()
+            raise
 
     def commit(self) -> str:
-        """The spool key, once file and folder are synced. Raises OSError."""
-        self._file.commit()
-        return self._key
+        """The spool key, once the bytes are durable; its name was before. Raises OSError."""
+        self._needs_open()
+        try:
+            self._appending.flush()
+            fault_point("spool.written")
+            self._disk.sync(self._file.fd)
+            fault_point("spool.file_synced")
+            self._open = False  # whatever close says, the descriptor is gone
+            self._disk.close(self._file.fd)
+        except OSError:
+            self.discard()
+            self._remove(self._file.key)
+            raise
+        self._finished(self._file.key)
+        return self._file.key
 
     def discard(self) -> None:
-        """Removes every trace of what is not committed; may be called twice."""
-        self._file.discard()
+        """Removes every trace of what is not committed; may be called twice. Raises nothing."""
+        if self._open:
+            self._open = False
+            with suppress(OSError):
+                self._disk.close(self._file.fd)
+            self._remove(self._file.key)
 
-    def _final(self) -> Path:
-        # Only now: its age tells the janitor how long its row may still be on the way, and to receive it may take hours.
-        self._key = self._new_key()
-        return self._place(self._key)
+    def _needs_open(self) -> None:
+        if not self._open:
+            raise ValueError("the file was committed or discarded")
 
 
 def spooled_path(root: Path, spool_key: str) -> Path:
@@ -68,7 +100,7 @@ def spooled_path(root: Path, spool_key: str) -> Path:
 
     Raises SpoolDamaged for a key that is not ours or a file that is gone.
     """
-    place = _place(root / "objects", spool_key)
+    place = Path(_place(f"{root}/objects", spool_key))
     try:
         there = stat.S_ISREG(place.stat().st_mode)
     except FileNotFoundError:
@@ -82,7 +114,7 @@ def spooled_path(root: Path, spool_key: str) -> Path:
 
 def delete_spooled(root: Path, spool_keys: Iterable[str]) -> None:
     """Removes files for good, for a command beside the node; those that are gone already are no error. Raises OSError."""
-    places = [_place(root / "objects", key) for key in spool_keys]
+    places = [Path(_place(f"{root}/objects", key)) for key in spool_keys]
     for place in places:
         place.unlink(missing_ok=True)
     for folder in sorted({place.parent for place in places}):
@@ -90,12 +122,12 @@ def delete_spooled(root: Path, spool_keys: Iterable[str]) -> None:
             Disk().sync_folder(folder)
 
 
-def _place(objects: Path, key: str) -> Path:
+def _place(objects: str, key: str) -> str:
     if not _KEY.fullmatch(key):
         raise SpoolDamaged("not a spool key")
     # The folder changes every 65 s: what is committed together lies together, so that one folder sync can serve all,
     # and over the hours files still spread evenly.
-    return objects / key[6:8] / key
+    return f"{objects}/{key[6:8]}/{key}"
 
 
 class FileSpool:
@@ -104,12 +136,28 @@ class FileSpool:
     Raises ConfigError when the folder cannot be used or another node uses it.
     """
 
-    def __init__(self, path: Path, *, disk: Disk | None = None, now_s: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        disk: Disk | None = None,
+        now_s: Callable[[], float] | None = None,
+        names_stock: int = STOCK,
+    ) -> None:
         self._incoming = path / "incoming"
         self._objects = path / "objects"
         self._root = path
         self._disk = disk or Disk()
-        self._sync_folder = FolderSync(self._disk.sync_folder)
+        # Keys of files that no row of the ledger can name yet, and of those that had such a key for long: when they were whole.
+        self._unfinished: set[str] = set()
+        self._late_s: dict[str, float] = {}
+        self._names = Names(
+            new=self._new_name,
+            remove=self._take_back,
+            disk=self._disk,
+            sync_folder=FolderSync(self._disk.sync_folder),
+            stock=names_stock,
+        )
         # Setting the clock must not make a file old whose row is on its way: its age is what has passed here.
         started_s = time.time() - time.monotonic()
         self._now_s = now_s or (lambda: started_s + time.monotonic())
@@ -130,13 +178,7 @@ class FileSpool:
 
     def writer(self) -> FileSpoolWriter:
         """A new instance on its way to the disk. Raises OSError."""
-        return FileSpoolWriter(
-            temporary=self._incoming / secrets.token_hex(14),
-            new_key=self._new_key,
-            place=self._place,
-            disk=self._disk,
-            sync_folder=self._sync_folder,
-        )
+        return FileSpoolWriter(self._names.take(), disk=self._disk, finished=self._finished, remove=self._take_back)
 
     def put(self, data: bytes) -> str:
         """The key of a whole DICOM file, once it is durable. Raises OSError."""
@@ -162,25 +204,55 @@ class FileSpool:
         return free.f_bavail * free.f_frsize
 
     def keys(self) -> Iterator[tuple[str, float]]:
-        """Every key and its age in seconds, oldest first within a folder; for the janitor, which looks for orphans."""
-        for folder in sorted(self._objects.iterdir()):
-            if not folder.is_dir():
-                continue
-            for name in sorted(entry.name for entry in folder.iterdir()):
-                if _KEY.fullmatch(name):
-                    yield name, max(0.0, self._now_s() - int(name[:12], 16) / 1000)
+        """The key of every instance and its age in seconds, oldest first within a folder; for the janitor, which looks for orphans."""
+        for name, _ in self._found():
+            since_s = self._late_s.get(name, int(name[:12], 16) / 1000)
+            yield name, max(0.0, self._now_s() - since_s)
+
+    def remove_unused(self) -> int:
+        """Removes empty files that an earlier process made beforehand and left; returns how many. Raises OSError."""
+        unused = [name for name, path in self._found() if not path.stat().st_size]
+        for name in unused:
+            self._disk.unlink(self._place(name))
+        return len(unused)
 
     def close(self) -> None:
         """Releases the lock; another node may take the folder."""
+        self._names.close()
         fd, self._lock_fd = self._lock_fd, None
         if fd is not None:
             os.close(fd)
 
-    def _new_key(self) -> str:
-        return f"{int(self._now_s() * 1000) & (2**48 - 1):012x}{secrets.token_hex(8)}"
+    def _found(self) -> Iterator[tuple[str, Path]]:
+        """Every file that may be an instance."""
+        for folder in sorted(self._objects.iterdir()):
+            if not folder.is_dir():
+                continue
+            for name in sorted(entry.name for entry in folder.iterdir()):
+                if _KEY.fullmatch(name) and name not in self._unfinished:
+                    yield name, folder / name
+
+    def _new_name(self) -> tuple[str, Path]:
+        key = f"{int(self._now_s() * 1000) & (2**48 - 1):012x}{os.urandom(8).hex()}"
+        self._unfinished.add(key)  # before there is a file, so that nobody takes it for an orphan
+        return key, self._place(key)
+
+    def _finished(self, key: str) -> None:
+        """Its row is on its way now, and its age tells the janitor for how long: the key may be hours old."""
+        now_s = self._now_s()
+        if now_s - int(key[:12], 16) / 1000 > _LATE_S:
+            self._late_s[key] = now_s
+            for old in [one for one, at_s in self._late_s.items() if now_s - at_s > _FORGOTTEN_S]:
+                del self._late_s[old]
+        self._unfinished.discard(key)
+
+    def _take_back(self, key: str) -> None:
+        with suppress(OSError):
+            self._disk.unlink(self._place(key))
+        self._unfinished.discard(key)
 
     def _place(self, key: str) -> Path:
-        return _place(self._objects, key)
+        return Path(_place(str(self._objects), key))
 
     def _take_lock(self) -> None:
         assert self._lock_fd is not None
@@ -196,7 +268,7 @@ class FileSpool:
         os.pwrite(self._lock_fd, f"{os.getpid()}\n".encode(), 0)
 
     def _prepare(self) -> None:
-        """Folders exist and are durable; what an earlier process left half-written was never acknowledged and goes."""
+        """Folders exist and are durable; what an earlier process made for nobody to keep goes."""
         self._incoming.mkdir(exist_ok=True)
         self._objects.mkdir(exist_ok=True)
         for number in range(256):

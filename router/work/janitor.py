@@ -57,6 +57,10 @@ class Files(Spool, Protocol):
         """Every key and its age in seconds."""
         ...
 
+    def remove_unused(self) -> int:
+        """Removes what an earlier process made beforehand and left; returns how many."""
+        ...
+
 
 class Janitor:
     """A thread that frees every minute and sweeps at start and every hour."""
@@ -166,6 +170,7 @@ class Janitor:
         while not self._stopping.is_set():
             try:
                 if turn % self._sweeps_apart == 0:
+                    self._spool.remove_unused()
                     self.find_missing()
                     self.remove_orphans()
                     self.expire()

@@ -403,7 +403,9 @@ def test_a_bad_item_fails_alone_in_a_group_commit(ledger: SqlLedger, open_ledger
     go.set()
     for thread in (holder, *threads):
         thread.join(30)
-    assert receipts == {n: Receipt.NEW if n != 4 else "IntegrityError" for n in range(9)}
+    bad = receipts.pop(4)
+    assert bad in ("IntegrityError", "NotNullViolation"), "as the driver calls it"
+    assert receipts == dict.fromkeys((0, 1, 2, 3, 5, 6, 7, 8), Receipt.NEW)
     assert len({t.instance.sop_instance_uid for t in claim(open_ledger(), limit=99)}) == 8
 
 

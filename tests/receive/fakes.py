@@ -10,6 +10,7 @@ from pathlib import Path
 from router.core.instance import SopInstance
 from router.core.ports import Receipt
 from router.core.rules import Plan
+from router.spool.durable import Disk
 from router.spool.files import FileSpool
 
 EVERYTHING = Plan(rules=("everything",), deliver=("archive",))
@@ -47,9 +48,12 @@ class MemoryLedger:
 
 
 class SmallSpool(FileSpool):
-    """A spool whose disk has as much room as a test says."""
+    """A spool whose disk has as much room as a test says, and in which nothing lies but what came in."""
 
     free: int | None = None
+
+    def __init__(self, path: Path, *, disk: Disk | None = None) -> None:
+        super().__init__(path, disk=disk, names_stock=0)
 
     def free_byte_count(self) -> int:
         return super().free_byte_count() if self.free is None else self.free

@@ -3,56 +3,14 @@
 from __future__ import annotations
 
 import errno
-import os
 from pathlib import Path
 
 import pytest
 
 from router.spool.durable import Disk, DurableFile
+from tests.spool.failing import FailingDisk
 
 CALLS = ("create", "write", "sync", "close", "rename", "sync_folder")
-
-
-class FailingDisk(Disk):
-    """Writes down every call; the one named `fails` raises OSError instead of doing anything, each time."""
-
-    def __init__(self, fails: str = "", number: int = errno.EIO) -> None:
-        self.calls: list[str] = []
-        self._fails = fails
-        self._number = number
-
-    def _call(self, name: str) -> None:
-        self.calls.append(name)
-        if name == self._fails:
-            raise OSError(self._number, "made to fail")
-
-    def create(self, path: Path) -> int:
-        self._call("create")
-        return super().create(path)
-
-    def write(self, fd, data) -> int:
-        self._call("write")
-        return super().write(fd, data)
-
-    def sync(self, fd: int) -> None:
-        self._call("sync")
-        super().sync(fd)
-
-    def close(self, fd: int) -> None:
-        super().close(fd)  # the system closes it and then reports the error
-        self._call("close")
-
-    def rename(self, source: Path, target: Path) -> None:
-        self._call("rename")
-        super().rename(source, target)
-
-    def sync_folder(self, path: Path) -> None:
-        self._call("sync_folder")
-        super().sync_folder(path)
-
-    def unlink(self, path: Path) -> None:
-        self._call("unlink")
-        super().unlink(path)
 
 
 def write_file(folder: Path, disk: Disk, data: bytes = b"a whole file") -> Path:
@@ -120,16 +78,6 @@ def test_a_short_write_goes_on_where_it_stopped(tmp_path: Path) -> None:
             return super().write(fd, memoryview(data)[:7])
 
     assert write_file(tmp_path, Short(), b"0123456789" * 10).read_bytes() == b"0123456789" * 10
-
-
-def test_what_is_written_can_be_read_before_the_commit(tmp_path: Path) -> None:
-    file = DurableFile(temporary=tmp_path / "temporary", final=tmp_path / "final", disk=Disk())
-    file.write(b"begin ")
-    with os.fdopen(file.duplicate(), "rb") as reader:
-        assert reader.read() == b"begin "
-    file.write(b"end")
-    file.commit()
-    assert (tmp_path / "final").read_bytes() == b"begin end"
 
 
 def test_discard_removes_every_trace_and_may_be_called_twice(tmp_path: Path) -> None:

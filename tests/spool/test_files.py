@@ -12,6 +12,7 @@ import pytest
 
 from router.errors import ConfigError, SpoolDamaged
 from router.spool.files import FileSpool
+from tests.spool.failing import FailingDisk
 
 
 @pytest.fixture
@@ -30,18 +31,64 @@ def test_what_was_put_is_found_under_its_key(spool: FileSpool) -> None:
     assert spool.path(key).read_bytes() == b"bytes"
 
 
-def test_nothing_has_a_final_name_before_the_commit(spool: FileSpool, tmp_path: Path) -> None:
+def test_what_is_not_committed_counts_for_nothing(spool: FileSpool) -> None:
     writer = spool.writer()
     writer.write(b"half")
-    assert files_in(tmp_path / "spool" / "objects") == []
+    assert list(spool.keys()) == []
     key = writer.commit()
-    assert files_in(tmp_path / "spool") == [spool.path(key)]
+    assert list(dict(spool.keys())) == [key]
+
+
+def test_what_is_written_can_be_read_before_the_commit(spool: FileSpool) -> None:
+    writer = spool.writer()
+    writer.write(b"begin ")
+    with writer.reader() as reader:
+        assert reader.read() == b"begin "
+    writer.write(b"end")
+    assert spool.path(writer.commit()).read_bytes() == b"begin end"
+
+
+def test_discard_removes_every_trace_and_may_be_called_twice(tmp_path: Path) -> None:
+    spool = FileSpool(tmp_path, names_stock=0)
+    writer = spool.writer()
+    writer.write(b"half")
+    writer.discard()
+    writer.discard()
+    assert files_in(tmp_path) == []
+    with pytest.raises(ValueError, match="discarded"):
+        writer.write(b"more")
+    spool.close()
+
+
+def test_discard_after_the_commit_changes_nothing(spool: FileSpool) -> None:
+    writer = spool.writer()
+    writer.write(b"whole")
+    key = writer.commit()
+    writer.discard()
+    assert spool.path(key).read_bytes() == b"whole"
+
+
+@pytest.mark.parametrize("call", ["create", "write", "sync", "close", "sync_folder"])
+def test_a_failing_disk_surfaces_and_leaves_no_file(tmp_path: Path, call: str) -> None:
+    disk = FailingDisk(number=errno.ENOSPC)
+    spool = FileSpool(tmp_path, names_stock=0, disk=disk)
+    disk.calls.clear()
+    disk.fails = call
+    with pytest.raises(OSError, match="made to fail") as raised:
+        spool.put(b"a whole file")
+    assert raised.value.errno == errno.ENOSPC
+    assert disk.calls.count(call) == 1, "a failed sync is never tried again"
+    assert files_in(tmp_path) == []
+    assert list(spool.keys()) == []
+    spool.close()
 
 
 def test_keys_are_in_the_order_of_time_and_never_the_same(tmp_path: Path) -> None:
-    times = iter([1000.0, 1000.001, 1000.002, 5000.0])
-    spool = FileSpool(tmp_path, now_s=lambda: next(times))
-    keys = [spool.put(b"") for _ in range(4)]
+    now = [1000.0]
+    spool = FileSpool(tmp_path, now_s=lambda: now[0], names_stock=0)
+    keys = []
+    for now[0] in (1000.0, 1000.001, 1000.002, 5000.0):
+        keys.append(spool.put(b"x"))
     assert keys == sorted(keys)
     assert len({key[12:] for key in keys}) == 4
     spool.close()
@@ -49,7 +96,7 @@ def test_keys_are_in_the_order_of_time_and_never_the_same(tmp_path: Path) -> Non
 
 def test_keys_lists_what_is_durable_with_its_age(tmp_path: Path) -> None:
     now = [1000.0]
-    spool = FileSpool(tmp_path, now_s=lambda: now[0])
+    spool = FileSpool(tmp_path, now_s=lambda: now[0], names_stock=0)
     old = spool.put(b"old")
     now[0] = 1100.0
     new = spool.put(b"new")
@@ -76,16 +123,31 @@ def test_a_file_that_is_gone_is_damage_for_a_reader_and_nothing_for_delete(spool
         spool.path(key)
 
 
-def test_half_written_files_of_an_earlier_process_are_removed_at_start(tmp_path: Path) -> None:
-    first = FileSpool(tmp_path)
-    first.writer().write(b"x" * 100_000)
-    kept = first.put(b"whole")
-    first.close()
-    assert len(files_in(tmp_path / "incoming")) == 1
-    second = FileSpool(tmp_path)
+def test_what_an_earlier_process_left_behind_is_scratch_names_without_bytes_and_orphans(tmp_path: Path) -> None:
+    program = f"""
+import os
+from pathlib import Path
+from router.spool.files import FileSpool
+spool = FileSpool(Path({str(tmp_path)!r}), names_stock=8)
+print(spool.put(b"whole"))
+spool.writer().write(b"x" * 100_000)
+spool.writer()
+spool.scratch().write_bytes(b"nobody keeps this")
+os._exit(9)
+"""
+    killed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    kept = killed.stdout.strip()
+    left = files_in(tmp_path)
+    spool = FileSpool(tmp_path)
     assert files_in(tmp_path / "incoming") == []
-    assert second.path(kept).read_bytes() == b"whole"
-    second.close()
+    assert spool.remove_unused() == len([path for path in left if path.parent.name != "incoming"]) - 2
+    assert spool.remove_unused() == 0
+    found = set(dict(spool.keys()))
+    assert kept in found
+    (half,) = found - {kept}
+    assert spool.path(half).stat().st_size == 100_000, "an orphan, which the janitor finds"
+    assert spool.path(kept).read_bytes() == b"whole"
+    spool.close()
 
 
 def test_a_second_node_on_the_same_folder_refuses_to_start_and_touches_nothing(tmp_path: Path) -> None:
@@ -120,11 +182,15 @@ def test_a_file_that_was_long_on_its_way_is_young_when_it_is_durable(tmp_path: P
     now = [time.time() - 2 * 3600]
     spool = FileSpool(tmp_path, now_s=lambda: now[0])
     writer = spool.writer()
+    writer.write(b"x")
     now[0] = time.time()
+    assert list(spool.keys()) == [], "nor is it an orphan while it is on its way"
     key = writer.commit()
     ((found, age_s),) = spool.keys()
     assert found == key
     assert age_s < 3600
+    now[0] += 1800
+    assert 1800 <= dict(spool.keys())[key] < 3600, "from then on it grows old as any other"
     spool.close()
 
 

@@ -136,7 +136,7 @@ def test_of_many_files_at_once_every_one_is_named_before_a_sync_that_it_waited_f
                 durable.update(names)
                 seen.append(names)
 
-    spool = FileSpool(tmp_path / "spool", disk=Watching())
+    spool = FileSpool(tmp_path / "spool", disk=Watching(), names_stock=0)
 
     def put(number: int) -> tuple[str, bool]:
         key = spool.put(b"x" * number)
