@@ -280,7 +280,6 @@ def build_node(settings: Settings) -> Node:
             expire=_expiry(settings, ledger),
         )
         notifying = build_notifying(settings, ledger=ledger, spool=spool, steps=steps, clock=clock)
-        workers += notifying.workers
         audit = open_trail(settings.audit, ae_title=settings.node.ae_title)
         undo.callback(audit.close)
         web = _web(settings, spool=spool, ledger=ledger, scp=scp, steps=steps, analysts=analysts, audit=audit)
@@ -292,7 +291,7 @@ def build_node(settings: Settings) -> Node:
         scp=scp,
         web=web,
         audit=audit,
-        workers=workers,
+        workers=[*workers, *notifying.workers],
         analysts=[analyst for of_one in analysts.values() for analyst in of_one],
         destinations=targets,
         janitor=janitor,

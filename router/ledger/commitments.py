@@ -60,7 +60,7 @@ class CommitmentBook:
                 task.c.commitment_id == commitment_id, task.c.state != TaskState.DONE.value
             )
             if tx.connection.execute(owed).first() is None:
-                _owe_report(tx, commitment_id)
+                owe(tx, None, TaskKind.REPORT, REPORT_TARGET, commitment_id=commitment_id)
             waiting = _of_peer(request.calling_ae_title)
             requeue(tx, and_(task.c.task_id.in_(waiting), is_state(task.c.state, TaskState.RETRY, TaskState.FAILED)))
             if lease_s <= 0:
@@ -237,20 +237,6 @@ def _enter(tx: Transaction, request: CommitmentRequest) -> int:
     known = _known(tx, [reference.sop_instance_uid for reference in request.references])
     record_each(tx, [(row, None, by) for row in known], "commitment_asked")
     return int(commitment_id)
-
-
-def _owe_report(tx: Transaction, commitment_id: int) -> None:
-    tx.connection.execute(
-        insert(task).values(
-            kind=TaskKind.REPORT.value,
-            target=REPORT_TARGET,
-            commitment_id=commitment_id,
-            options={},
-            state=TaskState.READY.value,
-            created_at=tx.now_us,
-        )
-    )
-    tx.lanes.add((TaskKind.REPORT, REPORT_TARGET))
 
 
 def _of_peer(calling_ae_title: str) -> Any:

@@ -123,27 +123,27 @@ def enter(
 
 def owe(
     tx: Transaction,
-    entry: _Rooted,
+    entry: _Rooted | None,
     kind: TaskKind,
     target: str,
     options: Mapping[str, Any] | None = None,
     *,
     at_us: int | None = None,
-    study_instance_uid: str | None = None,
+    **about: int | str,
 ) -> None:
-    """A new task, due at once or from `at_us` on."""
+    """A new task, due at once or from `at_us` on. `about`: columns that say what else than an instance it is about."""
     new = {
         "kind": kind.value,
         "target": target,
-        "instance_id": entry.instance_id,
-        "root_id": entry.root_id,
+        "instance_id": entry.instance_id if entry is not None else None,
+        "root_id": entry.root_id if entry is not None else None,
         "options": dict(options or {}),
         "state": (TaskState.READY if at_us is None else TaskState.RETRY).value,
         "attempts": 0,
         "not_before": at_us,
-        "study_instance_uid": study_instance_uid,
         "created_at": tx.now_us,
         "error": "",
+        **about,
     }
     _NEW_TASK.run(tx.connection, new)
     tx.lanes.add((kind, target))

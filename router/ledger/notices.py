@@ -19,6 +19,7 @@ from router.core.findings import Outcome, Prediction
 from router.core.lifecycle import Event, TaskKind, TaskState
 from router.core.notices import Episode, Fact, Gathering, Notice, NoticeEvent, Subscription
 from router.core.ports import NoticeTask
+from router.ledger.entry import owe
 from router.ledger.instants import from_us, seconds_to_us, to_us
 from router.ledger.moves import lease_due, move, requeue, settle
 from router.ledger.schema import episode, instance, is_state, notice, notice_fact, task
@@ -359,18 +360,7 @@ def _open_notice(tx: Transaction, target: str, event: NoticeEvent, subject: str,
         )
         .returning(notice.c.notice_id)
     ).scalar_one()
-    tx.connection.execute(
-        insert(task).values(
-            kind=TaskKind.NOTIFY.value,
-            target=target,
-            notice_id=notice_id,
-            options={},
-            state=TaskState.RETRY.value,
-            not_before=to_us(due_at),
-            created_at=tx.now_us,
-        )
-    )
-    tx.lanes.add((TaskKind.NOTIFY, target))
+    owe(tx, None, TaskKind.NOTIFY, target, at_us=to_us(due_at), notice_id=int(notice_id))
     return int(notice_id)
 
 

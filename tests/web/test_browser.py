@@ -14,6 +14,7 @@ import pytest
 from router.core.findings import NotAnalysed
 from router.core.instance import InstanceKind
 from router.core.lifecycle import TaskKind
+from router.core.notices import FailedTopic, Gathering, Subscription
 from router.core.ports import Produced
 from router.report.sr import SrBuilder
 from router.web.server import WebServer
@@ -66,6 +67,8 @@ def browser(tool: Callable[[str], Path]) -> Iterator[Any]:
 @pytest.fixture
 def served(site: Site, tmp_path: Path) -> Iterator[tuple[Site, str]]:
     """A site with a day's work in it, and its address."""
+    failures = FailedTopic(gathering=Gathering(first_s=0, again_s=0))
+    site.ledger.notices.subscribe([Subscription(name="night-shift", failed=failures)], advise=lambda *_: "")
     for number in range(3):
         header = {**HEADER, "AccessionNumber": f"ACC-08{number + 15}", "PatientID": f"PID-47{number + 11}"}
         site.ledger.accept(
@@ -209,7 +212,7 @@ def test_pages_fit_the_screen_and_can_be_read_by_everybody_in_light_and_dark_and
     page.set_viewport_size({"width": width, "height": 844})
     page.emulate_media(color_scheme=scheme)
     sign_in(page, "otto")
-    for path in ("/", "/studies", "/studies/1.2.0", "/images/1", "/reports/4", "/failed"):
+    for path in ("/", "/studies", "/studies/1.2.0", "/images/1", "/reports/4", "/failed", "/notifications"):
         page.goto(path)
         readable(page, f"{name}{path.replace('/', '-')}")
 
