@@ -29,7 +29,7 @@ from router.core.findings import NotAnalysed, Outcome, Prediction
 from router.core.ports import Analysis, Explainer, Illustrator, ResultBuilder, ResultObject, SupersedingBuilder
 from router.core.sight import Layer, Look, Sight
 from router.errors import NotForThisClassifier, NotReportable, RouterError, UnreadablePixels
-from router.observe.log import configure, emit
+from router.observe.log import configure, emit, log_uncaught
 
 _Seen = tuple[Outcome, Callable[[], Sight]]
 #: Reception and delivery go first when there is not enough processor for all.
@@ -43,6 +43,7 @@ def main(arguments: list[str]) -> int:
     descriptor, *tables = arguments
     connection: Connection[bytes, bytes] = Connection(int(descriptor))
     configure()
+    log_uncaught()
     _step_back()
     gc.disable()  # loading makes much and drops little: collecting meanwhile is a tenth of the time until we are ready
     specs = [json.loads(table) for table in tables]

@@ -37,6 +37,11 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
+def no_core_dumps() -> None:
+    """Of this process and its children: what they had in memory is patients' data."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
 def one_numeric_thread() -> None:
     """Before numpy is imported: helper threads make small matrices slower, most of all when cores are busy."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

@@ -24,6 +24,7 @@ from router.audit import events as audit_events
 from router.audit.message import AuditMessage
 from router.audit.trail import AuditTrail, open_trail, process_owner
 from router.classify.step import ClassifyStep
+from router.confinement import no_core_dumps
 from router.core.admission import Limits
 from router.core.commitment import CommitmentReport, CommitmentRequest, Promise, report_on
 from router.core.lifecycle import TaskKind
@@ -45,7 +46,7 @@ from router.notify.watch import Watch
 from router.notifying import build_notifying
 from router.notifying import waits as waits_of_notices
 from router.observe import meters
-from router.observe.log import configure, emit
+from router.observe.log import configure, emit, log_uncaught
 from router.receive.commitment import CommitmentDesk
 from router.receive.scp import StorageScp
 from router.report.summarise import SummariseStep
@@ -53,6 +54,7 @@ from router.report.variant import variant
 from router.settings import ClassifierSettings, DestinationSettings, Settings
 from router.spool.files import FileSpool
 from router.web.app import House, build_app
+from router.web.connections import ConnectionLimits
 from router.web.darkroom import Darkroom
 from router.web.door import Door, check_access
 from router.web.maps import Maps
@@ -156,6 +158,8 @@ def serve(settings: Settings) -> int:
     Raises ConfigError or WeightsUnavailable before any port is open.
     """
     configure(settings.log.level)
+    log_uncaught()
+    no_core_dumps()
     make_first_user(settings.web.users_file, os.environ.get("ROUTER_PASSWORD", ""))
     check_access(settings.web)
     emit("node.starting", version=__version__, ae_title=settings.node.ae_title, pid=os.getpid())
@@ -437,6 +441,7 @@ def _web(
 ) -> WebServer:
     door = Door(settings.web)
     read_status = StatusReader(
+        settings=settings,
         port=lambda: scp.port,
         spool=spool,
         queries=ledger.queries,
@@ -463,4 +468,5 @@ def _web(
         port=settings.web.port,
         certificate_file=settings.web.certificate_file,
         key_file=settings.web.key_file,
+        limits=ConnectionLimits.of(settings.web),
     )

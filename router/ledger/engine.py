@@ -17,6 +17,8 @@ from router.ledger.mounts import network_file_system
 
 #: Another process of ours (an operator's command) may hold the write lock this long.
 BUSY_TIMEOUT_S = 30
+#: Patients' data is among the parameters, and an error's text may be printed.
+_DISCREET = {"hide_parameters": True}
 #: RETURNING came with 3.35 (2021-03-12).
 SQLITE_VERSION_MIN = (3, 35, 0)
 
@@ -85,7 +87,7 @@ def _sqlite(url: URL) -> Engines:
                 os.close(folder)
     except OSError as error:
         raise ConfigError([f"ledger.url: {path} cannot be created: {error.strerror}"]) from error
-    arguments: dict[str, Any] = {"connect_args": {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}}
+    arguments: dict[str, Any] = {"connect_args": {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}, **_DISCREET}
     write = create_engine(url, pool_size=1, max_overflow=1, **arguments)
     read = create_engine(url, pool_size=4, max_overflow=64, **arguments)
     event.listen(write, "connect", _pragmas_of_writer)
@@ -121,6 +123,7 @@ def _postgresql(url: URL) -> Engines:
     arguments: dict[str, Any] = {
         "pool_pre_ping": True,
         "connect_args": {"connect_timeout": 10, "options": options, **alive},
+        **_DISCREET,
     }
     return Engines(
         url=url,

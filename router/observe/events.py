@@ -9,6 +9,7 @@ EVENTS: dict[str, str] = {
     "node.draining": "SIGTERM: no new associations, work in hand is finished",
     "node.stopped": "the process ends by itself",
     "node.failed": "the process cannot go on",
+    "program.failed": "an error of the program ended a thread or the process: where it happened, never with what values",
     # receive
     "association.accepted": "a peer opened an association",
     "association.rejected": "a peer asked for an association and did not get it",
@@ -63,6 +64,7 @@ EVENTS: dict[str, str] = {
     "notify.off": "a [notify.NAME] is no longer in the configuration; what it should still have heard is done",
     # pages and audit
     "web.failed": "a page could not be shown because of an error of the program",
+    "web.cut_off": "a connection to the pages was too slow, or one too many, and was ended",
     "audit.failed": "an audit message could not be written: pages with patient data are not shown until one can",
     "audit.syslog_down": "the syslog receiver of the audit trail cannot be reached; messages wait, and lie in the files",
     "audit.syslog_up": "the syslog receiver of the audit trail takes messages again",

@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
+import warnings
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any, TextIO
 
 from router.observe.events import EVENTS
@@ -30,6 +33,8 @@ class _JsonLine(logging.Formatter):
             # Only where it happened: the text of a third-party exception may quote an element's value.
             line["exception"] = record.exc_info[0].__name__
             line["where"] = _where(record.exc_info[2])
+            if isinstance(record.exc_info[1], OSError) and record.exc_info[1].strerror:
+                line["problem"] = record.exc_info[1].strerror
         return json.dumps(line, default=str, ensure_ascii=False)
 
 
@@ -53,6 +58,25 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
         logger = logging.getLogger(name)
         logger.handlers[:] = [logging.NullHandler()]
         logger.propagate = False
+
+
+def log_uncaught() -> None:
+    """From now on an exception that nobody catches is an event of ours: Python would print its text, and with it what it quotes."""
+
+    def process(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, traceback)
+        else:
+            emit("program.failed", level=logging.ERROR, exc_info=error)
+
+    def thread(failed: threading.ExceptHookArgs) -> None:
+        emit("program.failed", level=logging.ERROR, exc_info=failed.exc_value or False)
+
+    def unraisable(failed: sys.UnraisableHookArgs) -> None:
+        emit("program.failed", level=logging.ERROR, exc_info=failed.exc_value or False)
+
+    sys.excepthook, threading.excepthook, sys.unraisablehook = process, thread, unraisable
+    warnings.simplefilter("ignore")  # libraries quote values in them
 
 
 def also_tell(witness: Callable[[str, Mapping[str, object]], None]) -> None:

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from click.testing import CliRunner
 
-from router.cli import cli
 from router.core.findings import NotAnalysed
 from router.core.instance import InstanceKind
 from tests.peers import (
@@ -248,32 +246,6 @@ def test_sigterm_ends_the_node_with_exit_code_0_and_the_next_start_goes_on(
     plain_node.start()
     plain_node.settle()
     assert len(storescp.received()) == 4
-
-
-def test_logs_hold_no_patient_data_at_debug_level(tmp_path: Path, storescp: StoreScp) -> None:
-    planted = {"PatientName": "Geheim^Gerda", "PatientID": "PID-4711-X", "PatientBirthDate": "19010203"}
-    planted |= {"AccessionNumber": "ACC-0815", "StudyDescription": "Verdacht auf Geheimes"}
-    path = _phantoms(tmp_path, 1)[0]
-    ds = pydicom.dcmread(path)
-    for keyword, value in planted.items():
-        setattr(ds, keyword, value)
-    ds.save_as(path)
-    node = RouterProcess(tmp_path / "node", destination("pacs", storescp.ae_title, storescp.port))
-    node.config.write_text(node.config.read_text() + '\n[log]\nlevel = "debug"\n')
-    with node:
-        assert success_count(dcmsend(node.port, path)) == 1
-        node.settle()
-        dashboard = node.get("/")[1] + node.get("/metrics")[1] + node.get("/health/ready")[1]
-        asked = [["queue"], ["trace", str(ds.StudyInstanceUID)], ["conformance"]]
-        told = [CliRunner().invoke(cli, [*words, "--config", str(node.config)]).output for words in asked]
-        forgotten = CliRunner().invoke(
-            cli, ["forget", "--study", str(ds.StudyInstanceUID), "--config", str(node.config)]
-        )
-        assert forgotten.exit_code == 0
-    node.events()  # every line is JSON
-    text = node.log.read_text() + dashboard + "".join(told) + forgotten.output
-    assert "instance.received" in text
-    assert not [value for value in planted.values() if value in text or value.split("^")[0] in text]
 
 
 def test_weights_that_cannot_be_had_are_one_clear_line_and_no_port_is_opened(tmp_path: Path) -> None:
