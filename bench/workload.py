@@ -28,14 +28,14 @@ class Size:
 
     name: str
     count: int
-    """Instances of one measurement with Nagle's algorithm off."""
+    """Instances of one measurement with Nagle's algorithm off: so many that a sender's start, 50 ms and more, hardly counts."""
     slow_count: int
-    """With it on, when every answer takes 40 ms and more."""
+    """With it on, when every answer of some receivers takes 40 ms and more."""
 
 
-TINY = Size("tiny, 10 kB", 600, 40)
-CT = Size("CT-like, 525 kB", 240, 40)
-CHEST = Size("chest, 7.2 MB", 48, 24)
+TINY = Size("tiny, 10 kB", 600, 60)
+CT = Size("CT-like, 525 kB", 300, 100)
+CHEST = Size("chest, 7.2 MB", 48, 40)
 SIZES = (TINY, CT, CHEST)
 
 
