@@ -251,6 +251,7 @@ class Settings(Table):
     classifiers: dict[str, ClassifierSettings] = {}
     destinations: dict[str, DestinationSettings] = {}
     peers: Annotated[tuple[PeerSettings, ...], BeforeValidator(tuple_of)] = ()
+    notify: dict[str, NotifySettings] = {}
     rules: Annotated[tuple[RuleSettings, ...], BeforeValidator(tuple_of)] = ()
     _file: ConfigFile | None = PrivateAttr(None)
 
@@ -265,7 +266,6 @@ class Settings(Table):
         settings._file = file
         return settings
 
-    notify: dict[str, NotifySettings] = {}
     def rule_book(self) -> RuleBook:
         """The rules, with what else a plan depends on."""
         titled = {name: getattr(table.options, "ae_title", None) for name, table in self.destinations.items()}
