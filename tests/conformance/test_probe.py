@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from pydicom._uid_dict import UID_dictionary
-from pynetdicom import AE, build_context, sop_class
+from pynetdicom import AE, build_context, evt, sop_class
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import (
     AsynchronousOperationsWindowNegotiation,
@@ -19,10 +19,22 @@ from pynetdicom.pdu_primitives import (
 )
 
 from router.cli import cli
-from tests.edge.rawpeer import CT, EXPLICIT, RJ, RawPeer, associate, context, p_data, pdv, store, store_command
-from tests.peers import HOST
+from tests.edge.rawpeer import (
+    CT,
+    EXPLICIT,
+    IMPLICIT,
+    RJ,
+    RawPeer,
+    associate,
+    context,
+    p_data,
+    pdv,
+    store,
+    store_command,
+)
+from tests.peers import HOST, free_port, wait_until
 from tests.report.made import HEADER, encoded
-from tests.whole.router_process import RouterProcess
+from tests.whole.router_process import RouterProcess, destination
 
 CR = "1.2.840.10008.5.1.4.1.1.1"
 COMMITMENT = "1.2.840.10008.1.20.1"
@@ -37,23 +49,25 @@ dataset_byte_count_max = 60000
 wire = "{wire}"
 """
 _RULE = '[[rules]]\nname = "cr"\nwhen = { Modality = "CR" }\ndeliver = ["files"]\n'
+_TO_ARCHIVE = '[[rules]]\nname = "ot"\nwhen = { Modality = "OT" }\ndeliver = ["archive"]\n'
+BASELINE, DX, VERIFICATION = "1.2.840.10008.1.2.4.50", "1.2.840.10008.5.1.4.1.1.1.1", "1.2.840.10008.1.1"
 
 
 class Statement:
     """Tables of the text that `router conformance` writes for this very node."""
 
     def __init__(self, text: str) -> None:
-        self._text = text
+        self.text = text
 
     def rows(self, heading: str) -> list[list[str]]:
         """Cells of the last table whose first column has this heading: what is proposed stands before what is accepted."""
-        found = re.findall(rf"^\| {re.escape(heading)} \|.*\n\| ---.*\n((?:\|.*\n)+)", self._text, re.M)
+        found = re.findall(rf"^\| {re.escape(heading)} \|.*\n\| ---.*\n((?:\|.*\n)+)", self.text, re.M)
         assert found, heading
         return [[cell.strip().strip("`") for cell in line.strip("|").split(" | ")] for line in found[-1].splitlines()]
 
     def part(self, heading: str) -> Statement:
         """What stands below a heading, up to the next one."""
-        found = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", self._text, re.M | re.S)
+        found = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", self.text, re.M | re.S)
         assert found, heading
         return Statement(found[1])
 
@@ -61,15 +75,47 @@ class Statement:
         return next(value for policy, value in self.rows("Policy") if policy == name)
 
     def contains(self, text: str) -> bool:
-        return text in self._text
+        return text in self.text
+
+
+class Archive:
+    """An SCP by another implementation that takes whatever is proposed, and remembers who proposed what."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.requestors: list[Any] = []
+        self.received: list[str] = []
+        ae = AE(ae_title="ARCHIVE")
+        for uid in (CR, DX, VERIFICATION):
+            ae.add_supported_context(uid, [IMPLICIT, EXPLICIT, BASELINE])
+        handlers = [
+            (evt.EVT_ACCEPTED, lambda event: self.requestors.append(event.assoc.requestor)),
+            (evt.EVT_C_ECHO, lambda event: 0),
+            (evt.EVT_C_STORE, self._store),
+        ]
+        self.server = ae.start_server((HOST, self.port), block=False, evt_handlers=handlers)
+
+    def _store(self, event: Any) -> int:
+        self.received.append(str(event.request.AffectedSOPInstanceUID))
+        return 0
+
+
+@pytest.fixture(scope="module")
+def archive() -> Iterator[Archive]:
+    archive = Archive()
+    yield archive
+    archive.server.shutdown()
 
 
 @pytest.fixture(scope="module", params=["fast", "pynetdicom"])
-def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RouterProcess]:
+def node(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, archive: Archive
+) -> Iterator[RouterProcess]:
     folder = tmp_path_factory.mktemp("conformance")
     files = f'\n[destinations.files]\ntype = "folder"\npath = "{folder / "files"}"\n'
-    node = RouterProcess(folder, files, rules=[_RULE], classifier="", node=_NODE.format(wire=request.param))
-    with node:
+    tables = (files, destination("archive", "ARCHIVE", archive.port))
+    wire = _NODE.format(wire=request.param)
+    with RouterProcess(folder, *tables, rules=[_RULE, _TO_ARCHIVE], classifier="", node=wire) as node:
         yield node
 
 
@@ -192,6 +238,63 @@ class From(RawPeer):
         return self
 
 
+def test_what_is_proposed_to_a_destination_is_as_listed(
+    node: RouterProcess, stated: Statement, archive: Archive
+) -> None:
+    archive.requestors.clear()
+    with RawPeer(node.port) as peer:
+        peer.associated(context(1, CR, EXPLICIT), context(3, DX, BASELINE))
+        for number, (context_id, sop_class) in enumerate({1: CR, 3: DX}.items()):
+            uid = f"1.2.3.{node.port}.{number}"
+            header = {**HEADER, "Modality": b"OT", "SOPClassUID": sop_class.encode(), "SOPInstanceUID": uid.encode()}
+            peer.send(store(uid, encoded(header), context_id=context_id, sop_class=sop_class))
+            assert peer.status() == 0
+            wait_until(lambda uid=uid: uid in archive.received, 60)
+    assert CliRunner().invoke(cli, ["echo", "archive", "--config", str(node.config)]).exit_code == 0
+
+    own, decompressed, verification, *_ = stated.part("Proposed presentation contexts").rows("Abstract syntax")
+    assert own == [
+        "SOP class of each instance to be sent",
+        "the one in which the instance came, alone in its context",
+        "SCU",
+        "none",
+    ]
+    assert decompressed[1].replace("`", "") == f"{EXPLICIT}, in a further context of a compressed instance"
+    assert verification == [f"Verification `{VERIFICATION}", IMPLICIT, "SCU", "none"]
+    proposed = [
+        (str(cx.abstract_syntax), tuple(map(str, cx.transfer_syntax)))
+        for one in archive.requestors
+        for cx in one.requested_contexts
+    ]
+    assert set(proposed) == {
+        (CR, (EXPLICIT,)),
+        (DX, (BASELINE,)),
+        (DX, (EXPLICIT,)),
+        (VERIFICATION, (IMPLICIT,)),
+    }
+    length = re.search(r"We receive PDUs of up to (\d+) bytes as requestor", stated.text)
+    asked = re.search(
+        r"at most (\d+) invoked, (\d+) performed", stated.policy("Asynchronous operations window, as requestor")
+    )
+    assert length
+    assert asked
+    for one in archive.requestors:
+        assert one.maximum_length == int(length[1])
+        assert (one.ae_title, one.role_selection, one.user_identity) == ("ROUTER", {}, None)
+        assert one.implementation_class_uid == stated.policy("Implementation Class UID")
+    assert {one.asynchronous_operations for one in archive.requestors} <= {(int(asked[1]), int(asked[2])), (1, 1)}
+    assert (int(asked[1]), int(asked[2])) in [one.asynchronous_operations for one in archive.requestors]
+
+
+def nested(depth: int) -> bytes:
+    """An item within an item within …: sequences of undefined length."""
+    data = b""
+    for _ in range(depth):
+        item = b"\xfe\xff\x00\xe0\xff\xff\xff\xff" + data + b"\xfe\xff\x0d\xe0\0\0\0\0"
+        data = b"\x40\x00\x75\x02SQ\0\0\xff\xff\xff\xff" + item + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    return data
+
+
 def rejection(peer: RawPeer, **facts: Any) -> list[str]:
     """Result, source and reason, as the statement's table has them."""
     with peer:
@@ -226,6 +329,11 @@ def test_c_store_is_answered_by_the_listed_statuses(node: RouterProcess, stated:
     uid = HEADER["SOPInstanceUID"].decode()
     good = encoded(HEADER)
     big = encoded({**HEADER, "PixelData": ("OW", bytes(DATASET_BYTE_COUNT_MAX))})
+    limits = re.search(r"Data sets up to (\d+) bytes, nested up to (\d+) deep", stated.text)
+    assert limits
+    assert int(limits[1]) == DATASET_BYTE_COUNT_MAX
+    depth = int(limits[2])
+    deep = {count: encoded({**HEADER, "SOPInstanceUID": uid.encode()}) + nested(count) for count in (depth, depth + 1)}
     with RawPeer(node.port) as peer:
         peer.associated(context(1, CR, EXPLICIT))
         said = {}
@@ -236,6 +344,8 @@ def test_c_store_is_answered_by_the_listed_statuses(node: RouterProcess, stated:
             ("another instance", "1.2.3", good),
             ("no data set", uid, b"no DICOM at all"),
             ("no rule", uid, encoded({**HEADER, "Modality": b"MR"})),
+            ("as deep as may be", uid, deep[depth]),
+            ("deeper", uid, deep[depth + 1]),
         ):
             peer.send(store(sop_instance_uid, data, sop_class=CR))
             said[name] = peer.status()
@@ -246,5 +356,7 @@ def test_c_store_is_answered_by_the_listed_statuses(node: RouterProcess, stated:
         "another instance": 0xA900,
         "no data set": 0xC000,
         "no rule": 0x0122,
+        "as deep as may be": 0x0000,
+        "deeper": 0xC000,
     }
     assert set(said.values()) | {0x0110} == listed, "0x0110 is a programming error of ours, which nobody can ask for"
