@@ -95,3 +95,17 @@ def shared_data() -> Path:
     if folder is None:
         pytest.skip("no shared/data folder beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate for localhost and its key, in one PEM file."""
+    folder = tmp_path_factory.mktemp("tls")
+    done = peers.run(
+        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+        "-addext", "subjectAltName=DNS:localhost", "-keyout", folder / "key.pem", "-out", folder / "cert.pem",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    both = folder / "both.pem"
+    both.write_text((folder / "cert.pem").read_text() + (folder / "key.pem").read_text())
+    return both

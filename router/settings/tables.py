@@ -128,6 +128,14 @@ class WebSettings(Table):
     session_age_max_s: Seconds = 43200
     metrics_hosts: Annotated[tuple[Network, ...], BeforeValidator(tuple_of)] = ()
     """Who may ask for /metrics and /health; empty: anybody who reaches the port."""
+    connections_max: Annotated[int, Field(ge=1, le=10000)] = 200
+    """A browser opens up to six. For one more, the one that waits for a request the longest is closed."""
+    connections_per_peer_max: Annotated[int, Field(ge=1, le=10000)] = 50
+    """Of one address, unless it is a trusted proxy's."""
+    request_timeout_s: Seconds = 10
+    """For the head of a request to come, from the connection or the answer before, and for a TLS handshake."""
+    answer_timeout_s: Seconds = 20
+    """Of an answer, what 16 kB/s would carry must have been taken in each such time."""
     trusted_proxy: TrustedProxySettings | None = None
     public_url: OptionalUrl = ""
     """Where people reach the pages; links in notifications begin with it, and there are none without it."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
 
 from router.errors import ConfigError
+from router.settings import WebSettings
+from router.web.connections import BoundedProtocol, ConnectionLimits, Connections, loop_factory
 
 
 class WebServer:
@@ -23,9 +27,12 @@ class WebServer:
         port: int,
         certificate_file: Path | None = None,
         key_file: Path | None = None,
+        limits: ConnectionLimits | None = None,
     ) -> None:
-        """With a certificate and its key it speaks HTTPS. Raises ConfigError."""
+        """With a certificate and its key it speaks HTTPS; without `limits`, those of the defaults. Raises ConfigError."""
+        limits = limits or ConnectionLimits.of(WebSettings())
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        # With its protocol: only then does asyncio switch Nagle's algorithm off, which costs every page 40 ms.
         self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -38,6 +45,7 @@ class WebServer:
             log_config=None,
             access_log=False,
             lifespan="off",
+            http=partial(BoundedProtocol, connections=Connections(limits)),  # type: ignore[arg-type]  # what makes one will do
             timeout_graceful_shutdown=2,
             server_header=False,
             proxy_headers=False,  # who may tell another's address is web.trusted_proxy's matter alone
@@ -50,7 +58,8 @@ class WebServer:
             self._socket.close()
             raise ConfigError([f"web.certificate_file: cannot be used: {error.strerror or error}"]) from error
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="web", daemon=True)
+        self._new_loop = loop_factory(limits)
+        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
 
     @property
     def port(self) -> int:
@@ -59,6 +68,10 @@ class WebServer:
 
     def start(self) -> None:
         self._thread.start()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=self._new_loop) as runner:
+            runner.run(self._server.serve(sockets=[self._socket]))
 
     def stop(self) -> None:
         self._server.should_exit = True

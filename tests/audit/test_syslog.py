@@ -25,20 +25,6 @@ DEADLINE_S = 60
 NODE = events.Node(ae_title="ROUTER", pid=1)
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for localhost and its key, in one PEM file."""
-    folder = tmp_path_factory.mktemp("tls")
-    done = peers.run(
-        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-        "-addext", "subjectAltName=DNS:localhost", "-keyout", folder / "key.pem", "-out", folder / "cert.pem",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
-    both = folder / "both.pem"
-    both.write_text((folder / "cert.pem").read_text() + (folder / "key.pem").read_text())
-    return both
-
-
 class Receiver:
     """Takes frames (RFC 5425 4.3) and keeps the messages in them. Stopped and started again on the same port."""
 
