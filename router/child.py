@@ -25,7 +25,7 @@ from typing import Any
 from router import registry
 from router.confinement import bound_memory, die_with_parent, one_numeric_thread
 from router.core.childproto import BATCH_MAX, Request, decode_request, encode_reply, failed, ready
-from router.core.findings import NotAnalysed, Outcome, Prediction
+from router.core.findings import Loaded, NotAnalysed, Outcome, Prediction
 from router.core.ports import Analysis, Explainer, Illustrator, ResultBuilder, ResultObject, SupersedingBuilder
 from router.core.sight import Layer, Look, Sight
 from router.errors import NotForThisClassifier, NotReportable, RouterError, UnreadablePixels
@@ -58,7 +58,8 @@ def main(arguments: list[str]) -> int:
     bound_memory(min(int(spec["memory_byte_count_max"]) for spec in specs))
     gc.freeze()
     gc.enable()
-    connection.send_bytes(ready(min(BATCH_MAX, max(getattr(one, "batch_max", 1) for one in classifiers.values()))))
+    batch_max = min(BATCH_MAX, max(getattr(one, "batch_max", 1) for one in classifiers.values()))
+    connection.send_bytes(ready(batch_max, _loaded(*classifiers.values())))
     while True:
         try:
             requests = [decode_request(connection.recv_bytes())]
@@ -84,6 +85,11 @@ def _classifier(spec: Mapping[str, Any]) -> Any:
     classifier = plugin(name=spec["name"], settings=plugin.Settings.model_validate(spec["options"], strict=False))
     classifier.load()
     return classifier
+
+
+def _loaded(classifier: Any, *_more: Any) -> Loaded:
+    """Of the one that a node gives its child."""
+    return Loaded(identity=classifier.identity, trust=str(getattr(classifier, "trust", "")))
 
 
 def _builders() -> dict[str, Any]:

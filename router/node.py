@@ -54,9 +54,11 @@ from router.report.variant import variant
 from router.settings import ClassifierSettings, DestinationSettings, Settings
 from router.spool.files import FileSpool
 from router.web.app import House, build_app
+from router.web.classifiers import Configured
 from router.web.connections import ConnectionLimits
 from router.web.darkroom import Darkroom
 from router.web.door import Door, check_access
+from router.web.drifts import DriftWatch
 from router.web.maps import Maps
 from router.web.server import WebServer
 from router.web.snapshot import StatusReader
@@ -440,6 +442,7 @@ def _web(
     audit: AuditTrail,
 ) -> WebServer:
     door = Door(settings.web)
+    drifts = DriftWatch(ledger.tallies, settings.drift.limits())
     read_status = StatusReader(
         settings=settings,
         port=lambda: scp.port,
@@ -448,6 +451,7 @@ def _web(
         recent=ledger.recent,
         steps=steps,
         analysts=analysts,
+        drifts=drifts,
         audit=audit,
         door=door,
     )
@@ -457,6 +461,11 @@ def _web(
         node=audit_node(settings),
         settings=settings,
         ledger=ledger,
+        classifiers=[
+            Configured(name=table.name, type=table.type, analysts=analysts[table.name])
+            for table in settings.classifiers.values()
+        ],
+        drifts=drifts,
         spool_path=spool.path,
         darkroom=Darkroom(settings.viewer),
         maps=Maps(analysts),

@@ -9,12 +9,12 @@ from router.classify.card import Card, card_of
 from router.classify.demo import card as card_of_demo
 from router.classify.fetch import Progress
 from router.classify.published import PUBLISHED, PublishedWeights
+from router.classify.trust import SHIPS
 from router.classify.weights import Weights, from_file, identify
 from router.classify.weights_folder import WeightsFolder
 from router.errors import WeightsUnavailable
 
 DEMO_NAME = "demo"
-SHIPS = "ships with the router"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from router.classify.network import DEMO, Computing, Network, UsableRuntime, ope
 from router.classify.pixels import VERSION
 from router.classify.scoring import OperatingPoints
 from router.classify.tensor_file import read_metadata, read_safetensors
+from router.classify.trust import SHIPS
 from router.core.findings import ClassifierIdentity, Prediction
 from router.core.sight import Look
 from router.errors import WeightsUnavailable
@@ -79,6 +80,11 @@ class DemoClassifier:
             parameters={"input": f"{SIDE} x {SIDE}, central square, version {VERSION}", **points.parameters()},
             demonstration=True,
         )
+
+    @property
+    def trust(self) -> str:
+        """How the digest of the weights is known."""
+        return SHIPS
 
     def predict_dataset(self, ds: Dataset) -> Prediction:
         """The prediction for one image. Raises NotForThisClassifier or UnreadablePixels."""

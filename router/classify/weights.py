@@ -20,11 +20,8 @@ from router.classify.published import PUBLISHED, PublishedWeights
 from router.classify.safe_pickle import Tensors, read_tensors
 from router.classify.scoring import OperatingPoints
 from router.classify.tensor_file import read_metadata, read_safetensors
+from router.classify.trust import FIRST_USE, GIVEN, PINNED
 from router.errors import WeightsUnavailable
-
-FIRST_USE = "first use"
-PINNED = "digest known to the router"
-GIVEN = "digest given by the operator"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,8 @@ from router.classify.network import GPU_BATCH, Computing, Device, Network, Preci
 from router.classify.pixels import VERSION
 from router.classify.precision import offered, require, version_of
 from router.classify.published import PUBLISHED
-from router.classify.weights import FIRST_USE, Weights, fits, from_file
+from router.classify.trust import FIRST_USE
+from router.classify.weights import Weights, fits, from_file
 from router.classify.weights_folder import WeightsFolder
 from router.core.findings import ClassifierIdentity, Prediction
 from router.core.sight import Look
@@ -143,6 +144,11 @@ class XrvClassifier:
                 **how,
             },
         )
+
+    @property
+    def trust(self) -> str:
+        """How the digest of the weights is known."""
+        return self._ready()[1].trust
 
     def predict_dataset(self, ds: Dataset) -> Prediction:
         """The prediction for one image. Raises NotForThisClassifier or UnreadablePixels."""

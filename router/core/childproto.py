@@ -2,7 +2,7 @@
 
 The child decodes hostile pixel data, so nothing it says may be able to execute in the parent.
 
-    child  -> {"ready": true, "batch_max": 16}  or  {"failed": "one line why"}
+    child  -> {"ready": true, "batch_max": 16, "loaded": {...}}  or  {"failed": "one line why"}
     parent -> request, and as many more as it says that follow
     child  -> for each: reply header, then one frame for each of its results
 """
@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from router.core.findings import Finding, NotAnalysed, outcome_from_json, outcome_to_json
+from router.core.findings import ClassifierIdentity, Finding, Loaded, NotAnalysed, outcome_from_json, outcome_to_json
 from router.core.instance import InstanceKind, Reference, SopInstance
 from router.core.ports import Analysis, ResultObject
 from router.core.sight import Layer
@@ -61,9 +61,13 @@ def failed(reason: str) -> bytes:
     return json.dumps({"failed": reason}).encode()
 
 
-def ready(batch_max: int) -> bytes:
-    """The child's first frame when it is: how many images are best asked about together."""
-    return json.dumps({"ready": True, "batch_max": batch_max}).encode()
+def ready(batch_max: int, loaded: Loaded | None = None) -> bytes:
+    """The child's first frame when it is: how many images are best asked about together, and by what they are looked at."""
+    said: dict[str, Any] = {"ready": True, "batch_max": batch_max}
+    if loaded is not None:
+        identity = replace(loaded.identity, parameters=dict(loaded.identity.parameters))
+        said["loaded"] = {"identity": asdict(identity), "trust": loaded.trust}
+    return json.dumps(said).encode()
 
 
 def batch_max_of(frame: bytes) -> int:
@@ -72,6 +76,17 @@ def batch_max_of(frame: bytes) -> int:
     if not isinstance(batch_max, int) or isinstance(batch_max, bool) or not 1 <= batch_max <= BATCH_MAX:
         raise ProtocolError("an impossible number of images at once")
     return batch_max
+
+
+def loaded_of(frame: bytes) -> Loaded | None:
+    """What `ready` said that was loaded; None when it said nothing. Raises ProtocolError."""
+    said = _object(frame).get("loaded")
+    if said is None:
+        return None
+    try:
+        return Loaded(identity=ClassifierIdentity(**said["identity"]), trust=str(said["trust"]))
+    except (KeyError, TypeError) as error:
+        raise ProtocolError("what is loaded is not said as it should be") from error
 
 
 def start_problem(frame: bytes) -> str | None:

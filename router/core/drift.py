@@ -147,8 +147,10 @@ def distance(recent: Scores, reference: Scores) -> float:
 def began(days: Sequence[Scores]) -> int:
     """The number of the day in `days` from which on they differ most from those before, chance being taken into account."""
     best, found = 0.0, 0
+    whole, before = added(days), Scores()
     for number in range(1, len(days)):
-        before, after = added(days[:number]), added(days[number:])
+        before = added((before, days[number - 1]))
+        after = Scores(bins=tuple(a - b for a, b in zip(whole.bins, before.bins, strict=True)))
         if before.count and after.count:
             psi, bin_count = stability_index(after, before)
             surprise = psi / ((1 / before.count + 1 / after.count) * max(1, bin_count - 1))

@@ -45,6 +45,15 @@ class ClassifierIdentity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What a classify process computes with."""
+
+    identity: ClassifierIdentity
+    trust: str
+    """How the digest of its weights is known, in words; empty when the classifier does not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """All findings of one classifier on one image."""
 

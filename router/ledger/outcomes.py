@@ -45,7 +45,13 @@ _COUNTED = (
     .where(tally.c.tally_id == bindparam("its"))
     .with_for_update()
 )
-_OUTCOMES = select(outcome.c.tally_id, outcome.c.outcome).where(outcome.c.tally_id.is_not(None))
+_OUTCOMES = select(outcome.c.tally_id, outcome.c.outcome)
+_OF_ONE = and_(
+    outcome.c.instance_id == bindparam("its_instance_id"), outcome.c.classifier == bindparam("its_classifier")
+)
+_OLD = _OUTCOMES.where(_OF_ONE)
+_REPLACE = update(outcome).where(_OF_ONE)
+_KEEP = insert(outcome)
 _CHANGE = update(tally).where(tally.c.tally_id == bindparam("its"))
 _REMOVE = delete(tally).where(tally.c.tally_id == bindparam("its"))
 _NEW = insert(tally).returning(tally.c.tally_id)
@@ -61,16 +67,20 @@ def keep_outcome(
     tx: Transaction, value: Outcome, *, instance_id: int, classifier: str, ae_title: str, owed_us: int
 ) -> None:
     """Writes it, in place of an older one, and counts it. `ae_title`: whose image it is; `owed_us`: since when it was owed."""
-    here = and_(outcome.c.instance_id == instance_id, outcome.c.classifier == classifier)
-    uncount(tx, here)
+    here = {"its_instance_id": instance_id, "its_classifier": classifier}
+    old = tx.connection.execute(_OLD, here).one_or_none()
+    if old is not None:
+        _take_out(tx, old)
     values = {
         "at": tx.now_us,
         "code": code_of(value),
         "outcome": outcome_to_json(value),
         "tally_id": _count(tx, value, classifier=classifier, ae_title=ae_title, waited_us=tx.now_us - owed_us),
     }
-    if not tx.connection.execute(update(outcome).where(here).values(**values)).rowcount:
-        tx.connection.execute(insert(outcome).values(instance_id=instance_id, classifier=classifier, **values))
+    if old is not None:
+        tx.connection.execute(_REPLACE, {**here, **values})
+    else:
+        tx.connection.execute(_KEEP, {"instance_id": instance_id, "classifier": classifier, **values})
 
 
 def code_of(value: Outcome) -> str:
@@ -104,13 +114,18 @@ def _count(tx: Transaction, value: Outcome, *, classifier: str, ae_title: str, w
 def uncount(tx: Transaction, which: ColumnElement[bool]) -> None:
     """Takes outcomes out of their tallies, before they are removed or replaced; that somebody looked stays counted while others are."""
     for counted in tx.connection.execute(_OUTCOMES.where(which)).all():
-        row = tx.connection.execute(_COUNTED, {"its": counted.tally_id}).one_or_none()
-        if row is not None:
-            _add(row.codes, row.scores, outcome_from_json(counted.outcome), -1)
-            if row.codes:
-                tx.connection.execute(_CHANGE, {"its": row.tally_id, "codes": row.codes, "scores": row.scores})
-            else:  # nothing stays of what was the only one
-                tx.connection.execute(_REMOVE, {"its": row.tally_id})
+        _take_out(tx, counted)
+
+
+def _take_out(tx: Transaction, counted: Any) -> None:
+    row = tx.connection.execute(_COUNTED, {"its": counted.tally_id}).one_or_none()
+    if row is None:  # it is older than tallies
+        return
+    _add(row.codes, row.scores, outcome_from_json(counted.outcome), -1)
+    if row.codes:
+        tx.connection.execute(_CHANGE, {"its": row.tally_id, "codes": row.codes, "scores": row.scores})
+    else:  # nothing stays of what was the only one
+        tx.connection.execute(_REMOVE, {"its": row.tally_id})
 
 
 def _add(codes: dict[str, int], scores: dict[str, Any], value: Outcome, one: int) -> None:

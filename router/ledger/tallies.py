@@ -110,7 +110,9 @@ class Tallies:
                 for number, found in row.pace.get("waits", {}).items():
                     waited[int(number)] = waited.get(int(number), 0) + found
                 hour_day = recent.setdefault(row.classifier, [0, 0])
-                for number, found in row.pace.get("slots", {}).items():
+                # Whatever is older cannot be of the last day.
+                recent_slots = row.pace.get("slots", {}) if (row.day + 2) * per_day > slot else {}
+                for number, found in recent_slots.items():
                     age = slot - (row.day * per_day + int(number))
                     hour_day[0] += found * (age <= 3600 // SLOT_S)
                     hour_day[1] += found * (age <= per_day)

@@ -74,4 +74,23 @@ def classifying(classifier: str) -> Iterator[None]:
         _CLASSIFY.labels(classifier).observe(time.monotonic() - begun_s)
 
 
+def answered_within_s(classifier: str, share: float) -> float | None:
+    """The time within which that share of the answers to `classifying` came, since the start; None without any.
+
+    As exact as the buckets; what took longer than the last of them counts as that.
+    """
+    counts = {
+        float(sample.labels["le"]): sample.value
+        for metric in _CLASSIFY.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_bucket") and sample.labels["classifier"] == classifier
+    }
+    wanted, low, before = share * max(counts.values(), default=0.0), 0.0, 0.0
+    for high, count in sorted(counts.items()):
+        if count and count >= wanted:
+            return low + (min(high, _SLOW_S[-1]) - low) * (wanted - before) / (count - before)
+        low, before = high, count
+    return None
+
+
 also_tell(happened)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
+from router.core.drift import Limits
 from router.core.instance import ROUTING_KEYWORDS
 from router.core.rules import PREDICATES, Rule, RuleBook
 from router.settings.notify import NotifySettings, OptionalUrl
@@ -112,6 +113,24 @@ class SummarySettings(Table):
 
     quiet_s: Seconds = 300
     """It is made when no image of the study has come for so long."""
+
+
+class DriftSettings(Table):
+    """[drift]: from when on the scores of a finding count as moved; see core.drift."""
+
+    recent_days: Annotated[int, Field(ge=1, le=90)] = 7
+    """A week, so that each weekday is in it."""
+    reference_days: Annotated[int, Field(ge=1, le=730)] = 28
+    """So many days before these."""
+    image_count_min: Annotated[int, Field(ge=20)] = 100
+    """In each window, of one calling AE title; with fewer nothing is said."""
+    psi_min: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 0.2
+    chance_max: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.01
+    """Of all comparisons of one classifier together."""
+
+    def limits(self) -> Limits:
+        """As core.drift wants them."""
+        return Limits(**self.model_dump())
 
 
 class WebSettings(Table):
@@ -250,6 +269,7 @@ class Settings(Table):
     ledger: LedgerSettings = LedgerSettings()
     commitment: CommitmentSettings = CommitmentSettings()
     summary: SummarySettings = SummarySettings()
+    drift: DriftSettings = DriftSettings()
     web: WebSettings = WebSettings()
     viewer: ViewerSettings = ViewerSettings()
     audit: AuditSettings = AuditSettings()

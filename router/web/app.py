@@ -19,8 +19,10 @@ from router.ledger.search import Search
 from router.ledger.store import SqlLedger
 from router.observe import meters
 from router.settings import Settings
+from router.web.classifiers import ClassifierPage, Configured
 from router.web.darkroom import Darkroom
 from router.web.door import Door
+from router.web.drifts import DriftWatch
 from router.web.images import ImagePages
 from router.web.maps import Maps
 from router.web.metrics import StatusCollector
@@ -44,6 +46,8 @@ class House:
     door: Door
     node: events.Node
     ledger: SqlLedger
+    classifiers: Sequence[Configured] = ()
+    drifts: DriftWatch
     spool_path: Callable[[str], Path]
     """Where the bytes behind a spool key lie. Raises SpoolDamaged."""
     darkroom: Darkroom
@@ -71,6 +75,9 @@ def ways(house: House, paper: Paper) -> Sequence[Way]:
     conflicts = ConflictPage(search=search, paper=paper)
     rules = RulePages(settings=house.settings, search=search, spool_path=house.spool_path, paper=paper, node=node)
     notifications = NotificationPage(notices=house.ledger.notices, paper=paper)
+    classifiers = ClassifierPage(
+        configured=house.classifiers, tallies=house.ledger.tallies, drifts=house.drifts, paper=paper
+    )
     return (
         Way(path="/static/{name}", needs=Need.OPEN, answer=_static),
         Way(path="/welcome", needs=Need.OPEN, answer=signing.welcome),
@@ -103,6 +110,7 @@ def ways(house: House, paper: Paper) -> Sequence[Way]:
             file_byte_count_max=FILE_BYTE_COUNT_MAX,
         ),
         Way(path="/notifications", needs=Need.VIEWER, answer=notifications.list),
+        Way(path="/classifiers", needs=Need.VIEWER, answer=classifiers.page),
     )
 
 

@@ -17,6 +17,7 @@ METRICS: dict[str, str] = {
     "router_instances": "SOP instances in the ledger, by kind",
     "router_conflicts": "instances that came with another one's SOP Instance UID and other bytes; `router trace UID` shows both",
     "router_outcomes": "images looked at by a classifier, by outcome: analysed, or the code of the reason why not",
+    "router_score_drifts": "findings, each by calling AE title, whose scores have moved lately, by classifier; the dashboard says which",
     "router_tasks": "tasks in the ledger, by kind, target and state",
     "router_audit_syslog_lost": "audit messages since the start that the syslog receiver never got; the files have them",
     "router_audit_syslog_waiting": "audit messages that wait for the syslog receiver",
@@ -55,6 +56,9 @@ class StatusCollector(Collector):
         outcomes = self._family("router_outcomes", ["outcome"])
         for outcome, count in status.outcomes.items():
             outcomes.add_metric([outcome], count)
+        drifts = self._family("router_score_drifts", ["classifier"])
+        for name, count in status.drifts.items():
+            drifts.add_metric([name], count)
         tasks = self._family("router_tasks", ["kind", "target", "state"])
         ages = self._family("router_oldest_task_age_seconds", ["kind", "target"])
         up = self._family("router_destination_up", ["target"])
@@ -66,7 +70,7 @@ class StatusCollector(Collector):
             ages.add_metric([lane.kind, lane.target], lane.oldest_age_s or 0.0)
             for state, count in lane.counts.items():
                 tasks.add_metric([lane.kind, lane.target, state], count)
-        yield from (classifiers, instances, outcomes, tasks, ages, up, down)
+        yield from (classifiers, instances, outcomes, drifts, tasks, ages, up, down)
 
     def describe(self) -> list[Metric]:
         """None in advance, so that registering does not read the ledger."""

@@ -19,6 +19,7 @@ from router.observe.log import emit
 from router.settings import Settings
 from router.spool.files import FileSpool
 from router.web.door import Door
+from router.web.drifts import DriftWatch
 from router.web.status import Lane, Status
 
 #: A ledger with fewer instances is counted for each page.
@@ -68,6 +69,7 @@ class StatusReader:
         recent: RecentEvents,
         steps: Sequence[_Step],
         analysts: Mapping[str, Sequence[_Analyst]],
+        drifts: DriftWatch,
         audit: AuditTrail,
         door: Door,
     ) -> None:
@@ -78,6 +80,7 @@ class StatusReader:
         self._recent = recent
         self._steps = steps
         self._analysts = analysts
+        self._drifts = drifts
         self._audit = audit
         self._door = door
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -98,6 +101,7 @@ class StatusReader:
             outcomes=totals.outcomes,
             lanes=self._lanes(now, totals.done),
             classifiers={name: any(analyst.ready for analyst in of_one) for name, of_one in self._analysts.items()},
+            drifts=self._drifts.counts(),
             last_hour=self._recent.counts(now),
             spool_free_byte_count=self._spool.free_byte_count(),
             spool_free_byte_count_min=self._settings.spool.free_byte_count_min,

@@ -46,6 +46,8 @@ class Status:
     lanes: Sequence[Lane]
     classifiers: dict[str, bool]
     """Name -> whether its process is ready; while it is not, images wait and originals do not."""
+    drifts: Mapping[str, int] = field(default_factory=dict)
+    """Classifier -> of how many findings, each by calling AE title, the scores have moved lately."""
     last_hour: Mapping[str, int] = field(default_factory=dict)
     """What happened in the last 60 minutes: received, delivered, analysed, failed and so on -> how often."""
     spool_free_byte_count: int = 0

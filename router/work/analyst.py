@@ -26,10 +26,11 @@ from router.core.childproto import (
     batch_max_of,
     decode_reply,
     encode_request,
+    loaded_of,
     result_byte_counts,
     start_problem,
 )
-from router.core.findings import NotAnalysed
+from router.core.findings import Loaded, NotAnalysed
 from router.core.instance import Reference, SopInstance
 from router.core.ports import Analysis
 from router.errors import ChildDied, ChildNotReady
@@ -78,6 +79,7 @@ class ChildAnalyst:
         self._start_failures = 0
         self._no_start_before = 0.0
         self._start_problem = ""
+        self._loaded: Loaded | None = None
         self._watcher: Callable[[bool], None] = lambda _: None
         self.in_reserve = False
         """True: started when others have too much to do, and not before."""
@@ -91,6 +93,17 @@ class ChildAnalyst:
         """How many images are best asked about together; 1 while there is no child."""
         child = self._child
         return child.batch_max if child is not None else 1
+
+    @property
+    def pid(self) -> int | None:
+        """Of the child; None while there is none that is ready."""
+        child = self._child
+        return child.pid if child is not None and child.alive() else None
+
+    @property
+    def loaded(self) -> Loaded | None:
+        """What the child that was ready last has said that it computes with."""
+        return self._loaded
 
     @property
     def ready(self) -> bool:
@@ -210,7 +223,7 @@ class ChildAnalyst:
             emit("classify.child_died", level=logging.ERROR, reason=str(error))
             raise ChildNotReady(str(error)) from error
         self._start_failures = 0
-        self._child, self._starting = child, None
+        self._child, self._starting, self._loaded = child, None, child.loaded
         emit("classify.child_started", pid=child.pid)
         return child
 
@@ -253,6 +266,7 @@ class _Child:
         self._connection: Connection[bytes, bytes] = Connection(os.dup(ours.fileno()))
         self._too_late = False
         self.batch_max = 1
+        self.loaded: Loaded | None = None
 
     @property
     def pid(self) -> int:
@@ -268,7 +282,7 @@ class _Child:
             frame = self._connection.recv_bytes(HEADER_BYTE_COUNT_MAX)
             if problem := start_problem(frame):
                 raise ChildDied(f"the classify child cannot start: {problem}")
-            self.batch_max = batch_max_of(frame)
+            self.batch_max, self.loaded = batch_max_of(frame), loaded_of(frame)
 
         self._within(limit_s, "start", listen)
 

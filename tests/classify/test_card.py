@@ -12,7 +12,8 @@ from router.classify import catalogue
 from router.classify.card import card_from_json, card_of, markdown, read_card
 from router.classify.phantom import phantom_dicom
 from router.classify.published import PUBLISHED
-from router.classify.weights import FIRST_USE, GIVEN, from_file
+from router.classify.trust import FIRST_USE, GIVEN
+from router.classify.weights import from_file
 from router.classify.weights_folder import WeightsFolder
 from router.classify.xrv import XrvClassifier
 from router.cli import cli

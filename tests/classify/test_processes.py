@@ -49,6 +49,10 @@ def test_each_process_is_one_of_its_own_and_lets_reception_go_first(node: Node) 
     wait_until(lambda: all(analyst.ready for analyst in node.analysts), 60, "both processes are ready")
     pids = [analyst._child.pid for analyst in node.analysts if analyst._child is not None]
     assert len(set(pids)) == 2
+    assert [analyst.pid for analyst in node.analysts] == pids
+    for analyst in node.analysts:
+        assert analyst.loaded is not None
+        assert (analyst.loaded.identity.name, analyst.loaded.trust) == ("demo", "ships with the router")
     for pid in pids:
         assert os.getpriority(os.PRIO_PROCESS, pid) > os.getpriority(os.PRIO_PROCESS, 0)
         group = Path(f"/proc/{pid}/autogroup")

@@ -15,7 +15,8 @@ from router.classify import catalogue, verify, weights_folder
 from router.classify.network import DEMO, DENSENET
 from router.classify.published import PUBLISHED
 from router.classify.torch_network import build
-from router.classify.weights import FIRST_USE, GIVEN, PINNED, from_file
+from router.classify.trust import FIRST_USE, GIVEN, PINNED
+from router.classify.weights import from_file
 from router.classify.weights_folder import WeightsFolder
 from router.errors import WeightsUnavailable
 from tests.classify.weights_server import Server

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from router.core import childproto
 from router.core.childproto import ProtocolError, Request
-from router.core.findings import NotAnalysed
+from router.core.findings import ClassifierIdentity, Loaded, NotAnalysed
 from router.core.instance import InstanceKind, Reference, SopInstance
 from router.core.ports import Analysis, ResultObject
 
@@ -124,3 +124,24 @@ def test_whatever_a_mad_child_says_is_refused_with_one_kind_of_error(frame: byte
 def test_a_frame_that_nests_without_end_is_refused() -> None:
     with pytest.raises(ProtocolError):
         childproto.start_problem(b"[" * 100_000)
+
+
+def test_what_a_child_has_loaded_comes_through_and_may_be_left_unsaid() -> None:
+    identity = ClassifierIdentity(
+        name="cxr",
+        algorithm="net",
+        version="1",
+        manufacturer="m",
+        weights_sha256="ab" * 32,
+        parameters=MappingProxyType({"input": "224"}),
+    )
+    frame = childproto.ready(4, Loaded(identity=identity, trust="first use"))
+    assert childproto.batch_max_of(frame) == 4
+    assert childproto.start_problem(frame) is None
+    assert childproto.loaded_of(frame) == Loaded(
+        identity=replace(identity, parameters={"input": "224"}), trust="first use"
+    )
+    assert childproto.loaded_of(childproto.READY) is None
+    for said in ([], {"trust": "x"}, {"identity": {"name": "cxr"}, "trust": "x"}):
+        with pytest.raises(ProtocolError):
+            childproto.loaded_of(json.dumps({"ready": True, "loaded": said}).encode())

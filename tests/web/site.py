@@ -15,6 +15,7 @@ from router.audit import events
 from router.audit.folder import AuditFolder
 from router.audit.message import Source
 from router.audit.trail import AuditTrail
+from router.core.drift import Limits
 from router.errors import SpoolDamaged
 from router.ledger.store import SqlLedger
 from router.settings import Settings, ViewerSettings, WebSettings, parse
@@ -22,6 +23,7 @@ from router.web import passwords
 from router.web.app import House, build_app
 from router.web.darkroom import Darkroom
 from router.web.door import Door
+from router.web.drifts import DriftWatch
 from router.web.maps import Maps
 from router.web.sessions import Sessions
 from router.web.status import Lane, Status
@@ -96,7 +98,8 @@ class Site:
             self.users.add(name, role, PASSWORD)
         self.settings = WebSettings.model_validate({"users_file": str(self.users_path), **settings})
         self.seconds = Seconds()
-        self.ledger = SqlLedger(f"sqlite:///{folder}/ledger.db", clock=FakeClock())
+        self.clock = FakeClock()
+        self.ledger = SqlLedger(f"sqlite:///{folder}/ledger.db", clock=self.clock)
         self.audit_folder = AuditFolder(folder / "audit", byte_count_max=2**20, age_max_s=1e9, retention_s=1e9)
         self.audit_folder.prepare()
         self.audit = AuditTrail(self.audit_folder, source=Source(source_id="ROUTER@test"))
@@ -117,6 +120,7 @@ class Site:
             node=events.Node(ae_title="ROUTER", pid=1),
             ledger=self.ledger,
             settings=self.node_settings,
+            drifts=DriftWatch(self.ledger.tallies, Limits(), now=self.clock.now, now_s=self.seconds),
             spool_path=self.spool_path,
             darkroom=Darkroom(ViewerSettings()),
             maps=Maps(self.mappers),

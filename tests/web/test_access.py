@@ -41,6 +41,7 @@ TABLE = {
     "GET /notifications": Need.VIEWER,
     "GET /rules": Need.VIEWER,
     "POST /rules/try": Need.OPERATOR,
+    "GET /classifiers": Need.VIEWER,
 }
 
 

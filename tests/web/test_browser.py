@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import axe_playwright_python
 import pytest
 
 from router.core.findings import NotAnalysed
@@ -20,15 +19,13 @@ from router.report.sr import SrBuilder
 from router.web.server import WebServer
 from router.web.status import Lane
 from tests.ledger.made import instance, plan
-from tests.peers import ROOT
 from tests.report.made import HEADER as HEADER_OF_AN_IMAGE
 from tests.report.made import encoded, instance_of, meta, prediction, read
+from tests.web.conftest import picture, readable
 from tests.web.site import PASSWORD, Site, status
 
 pytestmark = pytest.mark.peer("chromium")
-ARTIFACTS = ROOT / "test-artifacts"
 DEADLINE_MS = 60_000
-AXE = Path(str(axe_playwright_python.__file__)).with_name("axe.min.js").read_text()
 HEADER = {
     "PatientID": "PID-4711",
     "AccessionNumber": "ACC-0815",
@@ -49,19 +46,6 @@ DOWN = replace(
     down_s=95.0,
     breaker="open",
 )
-
-
-@pytest.fixture(scope="module")
-def browser(tool: Callable[[str], Path]) -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=str(tool("chromium")), headless=True, args=arguments, timeout=DEADLINE_MS
-        )
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
@@ -118,21 +102,6 @@ def page(browser: Any, served: tuple[Site, str]) -> Iterator[Any]:
     context.close()
     # The one that Chromium writes of a wrong password, which is answered 401.
     assert [text for text in wrong if "401 (Unauthorized)" not in text] == []
-
-
-def picture(page: Any, name: str) -> None:
-    ARTIFACTS.mkdir(exist_ok=True)
-    page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=True)
-
-
-def readable(page: Any, name: str) -> None:
-    """The page fits the screen, and axe finds nothing wrong with it; a picture is kept."""
-    picture(page, name)
-    wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert wider <= 0, f"{name} is {wider} pixels wider than the screen"
-    page.evaluate(AXE)
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-    assert [(name, one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
 
 
 def sign_in(page: Any, name: str) -> None:

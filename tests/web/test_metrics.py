@@ -36,6 +36,7 @@ STATUS = Status(
         Lane(kind="classify", target="cxr", counts={}, oldest_age_s=None),
     ],
     classifiers={"cxr": True},
+    drifts={"cxr": 1},
     spool_free_byte_count=7,
 )
 
