@@ -16,8 +16,8 @@ from sqlalchemy import Connection, Engine, and_, bindparam, delete, exists, func
 from sqlalchemy.dialects import postgresql, sqlite
 
 from router.core.findings import Outcome, Prediction
-from router.core.lifecycle import Event, TaskKind, TaskState
-from router.core.notices import Episode, Fact, Gathering, Notice, NoticeEvent, Subscription
+from router.core.lifecycle import OWED, Event, TaskKind, TaskState
+from router.core.notices import BACK_AGAIN, Episode, Fact, Gathering, Notice, NoticeEvent, Subscription
 from router.core.ports import NoticeTask
 from router.ledger.entry import owe
 from router.ledger.instants import from_us, seconds_to_us, to_us
@@ -46,6 +46,10 @@ _FACTS = (
     .limit(bindparam("count"))
 )
 _FACT_COUNT = select(func.count()).where(notice_fact.c.notice_id == bindparam("of_notice"))
+
+_BEGAN = {end: begin for begin, end in BACK_AGAIN.items()}
+#: A message that waits for another one is looked at again after so long.
+_SOON_S = 1.0
 
 #: What helps with a failed task, by kind, target and reason: fixed sentences, never the reason, which may quote the peer.
 Advise = Callable[[str, str, str], str]
@@ -209,7 +213,7 @@ class NoticeBook:
             ).all()
             unsealed = and_(notice.c.notice_id.in_([row.notice_id for row in rows]), notice.c.sealed_at.is_(None))
             tx.connection.execute(update(notice).where(unsealed).values(sealed_at=tx.now_us))
-            return [
+            tasks = [
                 NoticeTask(
                     task_id=row.task_id,
                     kind=kind,
@@ -220,6 +224,7 @@ class NoticeBook:
                 )
                 for row in rows
             ]
+            return [held for held, row in zip(tasks, rows, strict=True) if not _put_off(tx, held, row)]
 
         return self._writer.do(work)
 
@@ -274,6 +279,29 @@ class NoticeBook:
                 )
                 for row in connection.execute(query).all()
             ]
+
+
+def _put_off(tx: Transaction, held: NoticeTask, row: Any) -> bool:
+    """True when it is the end of a trouble whose beginning was not sent yet: then it goes back, as if it had not been tried."""
+    began = _BEGAN.get(held.notice.event)
+    if began is None:
+        return False
+    key = tx.connection.execute(select(notice_fact.c.key).where(notice_fact.c.notice_id == row.notice_id)).scalar_one()
+    first = tx.connection.execute(
+        select(task.c.not_before)
+        .join_from(task, notice_fact, task.c.notice_id == notice_fact.c.notice_id)
+        .where(
+            notice_fact.c.target == held.target,
+            notice_fact.c.key == _key(began, int(key.partition("/")[2])),
+            is_state(task.c.state, *OWED),
+        )
+    ).one_or_none()
+    if first is None:
+        return False
+    at_us = max(first.not_before or 0, tx.now_us + seconds_to_us(_SOON_S))
+    reason = "that the trouble began is to be told first"
+    settle(tx, held, Event.DEFER, not_before=at_us, error=reason, attempts=held.attempts - 1)
+    return True
 
 
 def expire_notices(tx: Transaction, cutoff_us: int, limit: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -109,9 +110,6 @@ def test_what_was_tried_once_is_sealed_so_that_a_second_copy_says_the_same(ledge
 def test_a_finding_is_told_at_or_above_its_score_and_once_however_often_the_image_is_looked_at(
     ledger: SqlLedger, clock: FakeClock
 ) -> None:
-    ledger.accept(instance("1.2.3"), plan(classify=("cxr",), deliver=()))
-    (task,) = ledger.claim(TaskKind.CLASSIFY, "cxr", lease_s=60, limit=1)
-    ledger.defer(task, error="", at=clock.now())
     for outcome in (found(Pneumothorax=0.79, Effusion=0.99), found(Pneumothorax=0.8), found(Pneumothorax=0.95)):
         ledger.accept(replace(instance("1.2.3"), sha256=f"{outcome.findings[0].score}"), plan(classify=("cxr",)))
         for one in ledger.claim(TaskKind.CLASSIFY, "cxr", lease_s=60, limit=1):
@@ -168,8 +166,17 @@ def test_an_episode_is_told_once_to_each_also_after_a_restart_and_its_end_once(
         again.notices.end(known, told=NoticeEvent.DESTINATION_UP, targets=known.told, detail={})
     assert again.notices.episodes() == []
     again.close()
-    events = [task.notice.event for task in messages(ledger)]
-    assert events == [NoticeEvent.DESTINATION_DOWN, NoticeEvent.DESTINATION_UP]
+    (down,) = messages(ledger)
+    assert down.notice.event is NoticeEvent.DESTINATION_DOWN
+    ledger.defer(down, error="the mail server is away", at=clock.now() + timedelta(seconds=600))
+    clock.forward(599)
+    assert messages(ledger) == [], "nobody hears that it is back who has not heard that it was down"
+    clock.forward(1)
+    (down,) = messages(ledger)
+    ledger.notices.sent(down)
+    clock.forward(1)
+    (up,) = messages(ledger)
+    assert (up.notice.event, up.attempts) == (NoticeEvent.DESTINATION_UP, 1)
 
 
 def test_what_waits_for_somebody_who_is_told_of_nothing_any_more_is_done(ledger: SqlLedger, clock: FakeClock) -> None:

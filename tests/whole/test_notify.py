@@ -72,7 +72,7 @@ password_from = "env:MAIL_PASSWORD"
 from_address = "router@hospital.example"
 to = ["it@hospital.example"]
 """
-    node = RouterProcess(tmp_path / "node", tables, rules=[CHEST_RULE])
+    node = RouterProcess(tmp_path / "node", tables, rules=[CHEST_RULE], classifier='type = "demo"\nprocesses = 1')
     node.config.write_text(
         node.config.read_text().replace("[web]\n", '[web]\npublic_url = "https://router.example"\n')
         + '\n[log]\nlevel = "debug"\n'
@@ -124,6 +124,8 @@ to = ["it@hospital.example"]
     assert sorted(str(mail["Subject"]) for mail in mails.taken if "test" not in mail["Subject"]) == sorted(
         message["subject"] for message in last
     ), "both places hear the same"
+    order = [str(mail["Subject"]).rpartition(" ")[2] for mail in mails.taken if "destination pacs" in mail["Subject"]]
+    assert order == ["down", "back"], "in this order, also where the first had to wait"
     messages = [body.decode() for _, body in hooks.taken] + [mail.as_string() for mail in mails.taken]
     everything = "\n".join([*messages, node.log.read_text(), shown])
     assert [word for word in (*PLANTED.values(), *SECRETS) if word.split("^")[0] in everything] == []
