@@ -15,6 +15,7 @@ _FIELDS_MAX = 2000
 _FIELDS_TIMEOUT_S = 30.0
 _FILE_TIMEOUT_S = 120.0
 _PLAIN_TYPE, _FILE_TYPE = "application/x-www-form-urlencoded", "multipart/form-data"
+_DROPPED_FACTOR = 16
 _BOUNDARY = re.compile(r'boundary=(?:"([^"]{1,70})"|([^;\s"]{1,70}))', re.IGNORECASE)
 _PARTS_MAX = 50
 _PART_HEAD_BYTE_COUNT_MAX = 2**13
@@ -66,21 +67,27 @@ def is_large(request: Request) -> bool:
 
 
 async def _body(request: Request, byte_count_max: int, timeout_s: float) -> bytearray:
+    """Raises BadForm. What is too much is read on and thrown away for a while: a browser listens only when it has sent."""
     body = bytearray()
+    dropped = 0
 
     async def read() -> None:
+        nonlocal dropped
         async for chunk in request.stream():
-            body.extend(chunk)
-            if len(body) > byte_count_max:
-                raise BadForm(f"The form is too large: at most {_size(byte_count_max)} are taken.", 413)
+            if len(body) + len(chunk) > byte_count_max or dropped:
+                dropped += len(body) + len(chunk)
+                body.clear()
+                if dropped > _DROPPED_FACTOR * byte_count_max:
+                    return
+            else:
+                body.extend(chunk)
 
-    length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > byte_count_max:
-        raise BadForm(f"The form is too large: at most {_size(byte_count_max)} are taken.", 413)
     try:
         await asyncio.wait_for(read(), timeout_s)
     except TimeoutError:
         raise BadForm("The form did not come.", 408) from None
+    if dropped:
+        raise BadForm(f"The form is too large: at most {_size(byte_count_max)} are taken.", 413)
     return body
 
 

@@ -272,21 +272,18 @@ def test_a_form_without_its_token_does_nothing_however_it_is_encoded(ruled: Site
     assert looks(ruled) == []
 
 
-def request(content_type: str, *chunks: bytes, length: int | None = None) -> Request:
-    waiting = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
+def read(content_type: str, *chunks: bytes, most: int = 2**20, left: list[Any] | None = None) -> Form:
+    """The form in these chunks; what was not read of them is in `left`."""
+    waiting = [] if left is None else left
+    waiting += [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
     waiting.append({"type": "http.request", "body": b"", "more_body": False})
-    headers = [(b"content-type", content_type.encode())]
-    if length is not None:
-        headers.append((b"content-length", str(length).encode()))
 
     async def receive() -> Any:
         return waiting.pop(0)
 
-    return Request({"type": "http", "method": "POST", "headers": headers}, receive)
-
-
-def read(content_type: str, *chunks: bytes, most: int = 2**20, length: int | None = None) -> Form:
-    return asyncio.run(form_of(request(content_type, *chunks, length=length), file_byte_count_max=most))
+    headers = [(b"content-type", content_type.encode())]
+    asked = Request({"type": "http", "method": "POST", "headers": headers}, receive)
+    return asyncio.run(form_of(asked, file_byte_count_max=most))
 
 
 MULTIPART = "multipart/form-data; boundary=AaB03x"
@@ -325,8 +322,15 @@ def test_what_is_no_form_is_refused(content_type: str, body: bytes, status: int)
     assert refused.value.status == status
 
 
-def test_a_length_that_is_announced_is_refused_before_anything_is_read_and_files_only_where_they_belong() -> None:
-    with pytest.raises(BadForm, match="too large"):
-        read(MULTIPART, BODY, length=10**9)
+@pytest.mark.parametrize(("chunk_count", "to_its_end"), [(64, True), (1024, False)])
+def test_what_is_too_large_is_read_on_for_a_while_and_not_kept(chunk_count: int, to_its_end: bool) -> None:
+    """A browser that is cut off while it sends shows no answer."""
+    left: list[Any] = []
+    with pytest.raises(BadForm, match="too large: at most 1 MiB"):
+        read(MULTIPART, *[b"x" * 2**16] * chunk_count, left=left)
+    assert (not left) == to_its_end
+
+
+def test_files_are_taken_only_where_they_belong() -> None:
     with pytest.raises(BadForm, match="Only forms"):
         read(MULTIPART, BODY, most=0)
