@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from router.core import childproto
 from router.core.childproto import ProtocolError, Request
-from router.core.findings import ClassifierIdentity, Loaded, NotAnalysed
+from router.core.findings import ClassifierIdentity, Finding, Loaded, NotAnalysed
 from router.core.instance import InstanceKind, Reference, SopInstance
 from router.core.ports import Analysis, ResultObject
+from router.core.sight import Layer
 
 INSTANCE = SopInstance(
     sop_instance_uid="1.2.3",
@@ -63,6 +64,20 @@ def test_a_reply_comes_through_with_its_result_objects() -> None:
     header, *frames = childproto.encode_reply(ANALYSIS)
     assert childproto.result_byte_counts(header) == [len(frame) for frame in frames]
     assert childproto.decode_reply(header, frames) == ANALYSIS
+
+
+def test_maps_that_are_asked_for_come_through() -> None:
+    assert childproto.decode_request(childproto.encode_request(replace(REQUEST, layers=True))).layers
+    finding = Finding(label="Effusion", score=0.75, raw=0.5, threshold=0.25)
+    layer = Layer(finding=finding, cells=(7, 5), silent=False, cropped=True, png=b"\x89PNG\x00\xff")
+    analysis = replace(ANALYSIS, layers=(layer, replace(layer, silent=True)))
+    header, *frames = childproto.encode_reply(analysis)
+    assert childproto.decode_reply(header, frames) == analysis
+    for wrong in ({"png": "no base64"}, {"cells": [7]}, {"cells": "many"}, {"finding": {"label": 1, "x": 2}}):
+        said = json.loads(header)
+        said["layers"][0] |= wrong
+        with pytest.raises(ProtocolError):
+            childproto.decode_reply(json.dumps(said).encode(), frames)
 
 
 def test_a_child_says_that_it_is_ready_or_why_not() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from router.core.findings import NotAnalysed
 from router.core.instance import InstanceKind
@@ -23,6 +27,7 @@ from tests.report.made import HEADER as HEADER_OF_AN_IMAGE
 from tests.report.made import encoded, instance_of, meta, prediction, read
 from tests.web.conftest import picture, readable
 from tests.web.site import PASSWORD, Site, status
+from tests.web.viewed import Mapped, a_radiograph
 
 pytestmark = pytest.mark.peer("chromium")
 DEADLINE_MS = 60_000
@@ -55,10 +60,11 @@ def served(site: Site, tmp_path: Path) -> Iterator[tuple[Site, str]]:
     site.ledger.notices.subscribe([Subscription(name="night-shift", failed=failures)], advise=lambda *_: "")
     for number in range(3):
         header = {**HEADER, "AccessionNumber": f"ACC-08{number + 15}", "PatientID": f"PID-47{number + 11}"}
-        site.ledger.accept(
-            instance(f"1.2.3.{number}", study_instance_uid=f"1.2.{number}", header=header),
-            plan(classify=("cxr",), deliver=("pacs", "archive")),
-        )
+        image = instance(f"1.2.3.{number}", study_instance_uid=f"1.2.{number}", header=header)
+        site.ledger.accept(image, plan(classify=("cxr",), deliver=("pacs", "archive")))
+        if not number:
+            site.files[image.spool_key] = tmp_path / "radiograph.dcm"
+            site.files[image.spool_key].write_bytes(a_radiograph())
     first, second = site.ledger.claim(TaskKind.CLASSIFY, "cxr", lease_s=60, limit=2)
     sr = instance("9.9", kind=InstanceKind.SR, study_instance_uid="1.2.0", header=HEADER)
     site.ledger.complete(
@@ -69,6 +75,7 @@ def served(site: Site, tmp_path: Path) -> Iterator[tuple[Site, str]]:
         outcome=NotAnalysed(code="lateral_view", reason="a lateral view: the classifier knows frontal ones only"),
     )
     source = read(HEADER_OF_AN_IMAGE)
+    site.mappers["cxr"] = [Mapped(prediction(demonstration=True))]
     path = tmp_path / "sr.dcm"
     path.write_bytes(SrBuilder().build(source, instance_of(source), prediction()).data)
     site.files[sr.spool_key] = path
@@ -102,6 +109,11 @@ def page(browser: Any, served: tuple[Site, str]) -> Iterator[Any]:
     context.close()
     # The one that Chromium writes of a wrong password, which is answered 401.
     assert [text for text in wrong if "401 (Unauthorized)" not in text] == []
+
+
+def shown(page: Any) -> None:
+    """Returns when the radiograph is."""
+    page.get_by_role("img", name=re.compile("^Radiograph, .* window centre")).wait_for()
 
 
 def sign_in(page: Any, name: str) -> None:
@@ -183,6 +195,14 @@ def test_pages_fit_the_screen_and_can_be_read_by_everybody_in_light_and_dark_and
     sign_in(page, "otto")
     for path in ("/", "/studies", "/studies/1.2.0", "/images/1", "/reports/4", "/failed", "/notifications"):
         page.goto(path)
+        if path == "/images/1":
+            page.get_by_label("Heatmap", exact=True).select_option(index=1)
+            page.get_by_role("button", name="Show").click()
+            page.get_by_label("Opacity of the heatmap").wait_for()
+            shown(page)
+        if path == "/reports/4":
+            page.get_by_text("Content: relationship").click()
+            page.get_by_text("Header: ").click()
         readable(page, f"{name}{path.replace('/', '-')}")
 
 
@@ -206,7 +226,84 @@ def test_without_script_the_pages_work_all_the_same(browser: Any, served: tuple[
     page.goto("/failed")
     page.get_by_role("button", name="Put back task").click()
     page.get_by_text("1 task put back.").wait_for()
+    page.goto("/images/1")
+    page.get_by_role("textbox", name="Window centre").fill("2000")
+    page.get_by_role("textbox", name="Window width").fill("1000")
+    page.get_by_role("button", name="Show").first.click()
+    page.wait_for_url("**centre=2000&width=1000**", wait_until="load")
+    radiograph = page.get_by_role("img", name="Radiograph", exact=True)
+    assert radiograph.bounding_box()["height"] > 300, "it has come"
     context.close()
+
+
+_FILM = "document.querySelector('canvas').toDataURL()"
+
+
+def film(page: Any) -> np.ndarray:
+    """What the canvas shows: grey levels."""
+    data = base64.b64decode(page.evaluate(_FILM).partition(",")[2])
+    return np.asarray(Image.open(BytesIO(data)).convert("L")).astype(int)
+
+
+def by_child(site: Site, window: tuple[float, float] | None = None) -> np.ndarray:
+    """The same by `classify.display`, in the child."""
+    path = next(path for path in site.files.values() if path.name == "radiograph.dcm")
+    return np.asarray(Image.open(BytesIO(site.house.darkroom.png(path, 1, window=window)))).astype(int)
+
+
+def test_the_radiograph_is_windowed_by_keyboard_and_a_heatmap_is_laid_over_it(
+    page: Any, served: tuple[Site, str]
+) -> None:
+    site = served[0]
+    sign_in(page, "vera")
+    page.goto("/studies/1.2.0")
+    before = len(site.audited())
+    page.get_by_role("table").get_by_role("link").first.click()
+    shown(page)
+    looks = [line for line in site.audited()[before:] if 'UserID="vera"' in line and 'ID="PID-4711"' in line]
+    assert len(looks) == 2, "the page, and its pixels"
+    page.evaluate(f"window.asInFile = {_FILM}")
+    assert np.array_equal(film(page), by_child(site))
+
+    page.get_by_role("slider", name="Window width").focus()
+    for _ in range(4):
+        page.keyboard.press("PageDown")
+    page.wait_for_function(f"() => {_FILM} !== window.asInFile")
+    assert page.get_by_role("button", name="As in the file").get_attribute("aria-pressed") == "false"
+    chosen = {
+        name: page.locator(f"#viewer-{name}").evaluate("one => Number(one.value)") for name in ("centre", "width")
+    }
+    exact = page.locator("canvas").get_attribute("aria-label")
+    assert f"width {chosen['width']:g}" in exact, exact
+    picture(page, "viewer-window")
+    page.get_by_role("slider", name="Window centre").focus()
+    page.keyboard.press("PageUp")  # now both are where their sliders are
+    chosen = {
+        name: page.locator(f"#viewer-{name}").evaluate("one => Number(one.value)") for name in ("centre", "width")
+    }
+    page.wait_for_function("was => document.querySelector('canvas').ariaLabel !== was", arg=exact)
+    wanted = by_child(site, (chosen["centre"], chosen["width"]))
+    assert np.abs(film(page) - wanted).max() <= 1, "the window of classify.display"
+    for button in ("Invert", "Full range", "Reset"):
+        page.get_by_role("button", name=button).focus()
+        page.keyboard.press("Enter")
+    page.wait_for_function(f"() => {_FILM} === window.asInFile")
+
+    page.get_by_label("Heatmap", exact=True).select_option(index=1)
+    page.get_by_role("button", name="Show").focus()
+    page.keyboard.press("Enter")
+    page.get_by_text("AI result, not for diagnostic use.").wait_for()
+    heat = page.get_by_role("img", name=re.compile("^Heatmap of "))
+    heat.wait_for()
+    page.wait_for_function("() => document.querySelector('#layer img').naturalWidth > 0")
+    assert heat.bounding_box() == page.locator("canvas").bounding_box()
+    picture(page, "viewer-heatmap")
+    page.get_by_label("Opacity of the heatmap").focus()
+    page.keyboard.press("Home")
+    assert page.evaluate("getComputedStyle(document.getElementById('layer')).opacity") == "0"
+    page.get_by_label("Heatmap", exact=True).select_option(label="none")
+    page.get_by_role("button", name="Show").click()
+    heat.wait_for(state="detached")
 
 
 def test_an_operator_tries_other_rules_with_what_came_before_and_with_a_file_and_takes_the_text_along(

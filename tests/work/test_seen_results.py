@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from pydicom import Dataset, dcmread
 
 from router.core.findings import NotAnalysed, Prediction
@@ -88,6 +90,25 @@ def test_every_kind_is_made_in_one_study_and_recognised_by_any_router(analyst: C
 def test_asking_for_pictures_changes_no_score(analyst: ChildAnalyst, tmp_path: Path) -> None:
     instance, path = saved(phantom([True, False, True, False]), tmp_path)
     assert analyst.analyse("demo", instance, path, ()).outcome == analyst.analyse("demo", instance, path, ALL).outcome
+
+
+def test_maps_for_a_page_are_of_the_findings_and_lie_where_the_heatmap_has_them(
+    analyst: ChildAnalyst, tmp_path: Path
+) -> None:
+    instance, path = saved(phantom([True, False, True, False]), tmp_path)
+    asked = analyst.layers("demo", instance, path)
+    assert asked.outcome == analyst.analyse("demo", instance, path, ()).outcome
+    assert isinstance(asked.outcome, Prediction)
+    present = sorted((-f.score, f.label) for f in asked.outcome.findings if f.present)
+    assert [layer.finding.label for layer in asked.layers] == [label for _, label in present][:3]
+    for layer in asked.layers:
+        picture = np.asarray(Image.open(BytesIO(layer.png)))
+        assert picture.shape == (512, 437, 4), "as the image, 300 x 256"
+        assert (layer.cropped, layer.silent) == (True, False)
+        colours, opacity = picture[..., :3].astype(int), picture[..., 3]
+        assert set(map(tuple, colours[0][opacity[0] > 0])) == {(150, 150, 150)}, "above the square: hatched"
+        hottest = np.unravel_index(int(np.where(colours[..., 0] == 150, 0, opacity).argmax()), opacity.shape)
+        assert colours[hottest][1] < 60, "red"
 
 
 def test_an_image_without_a_finding_gets_its_report_and_no_picture(analyst: ChildAnalyst, tmp_path: Path) -> None:

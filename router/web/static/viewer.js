@@ -7,6 +7,7 @@
   const part = (name) => viewer.querySelector(`[data-part="${name}"]`);
   const canvas = part("canvas"), centre = part("centre"), width = part("width"), frame = part("frame");
   const context = canvas.getContext("2d");
+  canvas.hidden = false;
   const SOURCES = { lut: "As in the file (VOI LUT)", window: "As in the file", none: "Range of most values", flat: "Range of most values" };
   const NOTES = {
     none: "The file asks for no window: what most values need is shown.",
