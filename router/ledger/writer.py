@@ -5,7 +5,8 @@ Who comes while nothing is written writes by itself, without waiting for another
 A commit costs an fsync (some milliseconds) whatever it holds, so eight associations that accept at once pay for one. When one
 of several that share a transaction fails, nothing of it stays and each is run again in a transaction of its own: a bad one fails
 alone, and the good ones pay nothing for that, which happens rarely. Nobody hears of success before the commit, and when the
-commit fails everybody hears of that.
+commit fails everybody hears of that: whether it is durable is unknown then, and an instance that is entered a second time
+would be taken for a duplicate of itself, and its only file deleted.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -42,6 +44,15 @@ class Transaction:
     """The time of the whole transaction."""
     lanes: set[Lane] = field(default_factory=set)
     """Whom to wake after the commit: those for whom there is new work."""
+
+
+class _Stage(Enum):
+    """How far a transaction has come."""
+
+    BEGIN = auto()
+    WORK = auto()
+    COMMIT = auto()
+    OVER = auto()
 
 
 _Piece = tuple[Callable[[Transaction], Any], Future[Any]]
@@ -73,6 +84,7 @@ class GroupCommit:
         self._writing = False
         self._kept: Connection | None = None  # of who is writing
         self._used_s = 0.0
+        self._stage = _Stage.OVER
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -124,12 +136,12 @@ class GroupCommit:
         begun_s = time.monotonic()
         try:
             results, lanes = self._transact([work for work, _ in batch])
-        except BaseException as error:  # noqa: BLE001 - handed to the callers; nothing was committed
-            if len(batch) > 1:
-                for piece in batch:
-                    self._commit([piece])
+        except BaseException as error:  # noqa: BLE001 - handed to the callers
+            if len(batch) > 1 and self._stage is _Stage.WORK:
+                self._commit_each(batch)
             else:
-                batch[0][1].set_exception(error)
+                for _, future in batch:
+                    future.set_exception(error)
             return
         if self._timed is not None:
             self._timed(time.monotonic() - begun_s)
@@ -138,22 +150,39 @@ class GroupCommit:
         if lanes:
             self._committed(lanes)
 
+    def _commit_each(self, batch: list[_Piece]) -> None:
+        """Each in a transaction of its own; once none can be begun, those that are left hear of that at once."""
+        for number, piece in enumerate(batch, 1):
+            self._commit([piece])
+            if self._stage is _Stage.BEGIN:
+                for _, future in batch[number:]:
+                    future.set_exception(piece[1].exception())
+                return
+
     def _transact(self, works: list[Callable[[Transaction], Any]]) -> tuple[list[Any], set[Lane]]:
-        """All in one transaction. Raises what one of them raised, or the commit; then there was no transaction."""
+        """All in one transaction. Raises what one of them raised: then there was none. Or what the commit raised."""
+        self._stage = _Stage.BEGIN
+        kept = self._kept
         connection = self._connection()
         lanes: set[Lane] = set()
         try:
             with connection.begin():
                 now_us = self._now_us(connection)
+                self._stage = _Stage.WORK
                 results = []
                 for work in works:
                     transaction = Transaction(connection, now_us)
                     results.append(work(transaction))
                     lanes |= transaction.lanes
+                self._stage = _Stage.COMMIT
         except BaseException:
             # Whatever it was: the next transaction begins on a connection that was looked at.
+            died = self._stage is _Stage.BEGIN and connection is kept and connection.invalidated
             self._put_back()
-            raise
+            if not died:
+                raise
+            return self._transact(works)  # the database was restarted meanwhile, and nothing of ours had begun
+        self._stage = _Stage.OVER
         self._used_s = time.monotonic()
         return results, lanes
 
