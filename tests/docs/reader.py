@@ -21,7 +21,7 @@ from router.ledger.store import SqlLedger
 from tests.peers import ROOT, wait_until
 
 #: Long, because machines are slow and busy: nothing is judged by it.
-DEADLINE_S = 120.0
+DEADLINE_S = 300.0
 T = TypeVar("T")
 
 
