@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -150,7 +151,8 @@ class FileSpool:
         self._disk = disk or Disk()
         # Keys of files that no row of the ledger can name yet, and of those that had such a key for long: when they were whole.
         self._unfinished: set[str] = set()
-        self._late_s: dict[str, float] = {}
+        self._late_s: dict[str, float] = {}  # the oldest first
+        self._late_lock = threading.Lock()
         self._names = Names(
             new=self._new_name,
             remove=self._take_back,
@@ -161,6 +163,7 @@ class FileSpool:
         # Setting the clock must not make a file old whose row is on its way: its age is what has passed here.
         started_s = time.time() - time.monotonic()
         self._now_s = now_s or (lambda: started_s + time.monotonic())
+        self._started_s = self._now_s()
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock_fd: int | None = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
@@ -205,16 +208,18 @@ class FileSpool:
 
     def keys(self) -> Iterator[tuple[str, float]]:
         """The key of every instance and its age in seconds, oldest first within a folder; for the janitor, which looks for orphans."""
-        for name, _ in self._found():
-            since_s = self._late_s.get(name, int(name[:12], 16) / 1000)
-            yield name, max(0.0, self._now_s() - since_s)
+        for name, path in self._found():
+            yield name, max(0.0, self._now_s() - self._since_s(name, path))
 
     def remove_unused(self) -> int:
         """Removes empty files that an earlier process made beforehand and left; returns how many. Raises OSError."""
-        unused = [name for name, path in self._found() if not path.stat().st_size]
-        for name in unused:
-            self._disk.unlink(self._place(name))
-        return len(unused)
+        count = 0
+        for name, path in self._found():
+            with suppress(FileNotFoundError):  # a duplicate, which has gone since the folder was read
+                if not path.stat().st_size:
+                    self._disk.unlink(self._place(name))
+                    count += 1
+        return count
 
     def close(self) -> None:
         """Releases the lock; another node may take the folder."""
@@ -232,6 +237,14 @@ class FileSpool:
                 if _KEY.fullmatch(name) and name not in self._unfinished:
                     yield name, folder / name
 
+    def _since_s(self, name: str, path: Path) -> float:
+        """When it was whole. An earlier process may have died while its row was on its way, and had the key for hours before."""
+        since_s = self._late_s.get(name, int(name[:12], 16) / 1000)
+        if since_s < self._started_s:
+            with suppress(FileNotFoundError):
+                since_s = max(since_s, path.stat().st_mtime)
+        return since_s
+
     def _new_name(self) -> tuple[str, Path]:
         key = f"{int(self._now_s() * 1000) & (2**48 - 1):012x}{os.urandom(8).hex()}"
         self._unfinished.add(key)  # before there is a file, so that nobody takes it for an orphan
@@ -241,9 +254,10 @@ class FileSpool:
         """Its row is on its way now, and its age tells the janitor for how long: the key may be hours old."""
         now_s = self._now_s()
         if now_s - int(key[:12], 16) / 1000 > _LATE_S:
-            self._late_s[key] = now_s
-            for old in [one for one, at_s in self._late_s.items() if now_s - at_s > _FORGOTTEN_S]:
-                del self._late_s[old]
+            with self._late_lock:
+                self._late_s[key] = now_s
+                while now_s - self._late_s[oldest := next(iter(self._late_s))] > _FORGOTTEN_S:
+                    del self._late_s[oldest]
         self._unfinished.discard(key)
 
     def _take_back(self, key: str) -> None:

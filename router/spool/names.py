@@ -70,8 +70,10 @@ class Names:
             self._changed.notify()
         if self._thread is not None:
             self._thread.join()
-        while self._stock:
-            self._remove(self._stock.popleft())
+        with self._changed:
+            left, self._stock = self._stock, deque()
+        for one in left:
+            self._remove(one)
 
     def _order(self) -> None:
         """The lock is held. Only a node that receives has the thread, and it begins with the first instance."""
@@ -92,7 +94,8 @@ class Names:
                 made = self._make(missing)
             except OSError:  # who takes the next one tries for himself, and tells his sender
                 with self._changed:
-                    self._changed.wait()
+                    if not self._closed:
+                        self._changed.wait()
                 continue
             with self._changed:
                 self._stock.extend(made)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -191,6 +193,53 @@ def test_a_file_that_was_long_on_its_way_is_young_when_it_is_durable(tmp_path: P
     assert age_s < 3600
     now[0] += 1800
     assert 1800 <= dict(spool.keys())[key] < 3600, "from then on it grows old as any other"
+    spool.close()
+
+
+def test_a_file_is_as_old_as_its_bytes_also_after_a_crash(tmp_path: Path) -> None:
+    """PostgreSQL may commit a row whose node has died meanwhile; and the name had been made the evening before."""
+    now_s = time.time()
+    spool = FileSpool(tmp_path, now_s=lambda: now_s - 12 * 3600, names_stock=0)
+    keys = {spool.put(b"this moment"): 0, (old := spool.put(b"long ago")): 5 * 3600}
+    os.utime(spool.path(old), (now_s - 5 * 3600, now_s - 5 * 3600))
+    spool.close()
+    spool = FileSpool(tmp_path, now_s=lambda: now_s + 60)
+    assert dict(spool.keys()) == {key: pytest.approx(age_s + 60, abs=60) for key, age_s in keys.items()}
+    spool.close()
+
+
+def test_files_that_were_long_on_their_way_may_be_whole_at_once(tmp_path: Path) -> None:
+    """After a quiet hour every name that was made beforehand is old."""
+    now = [1000.0]
+    spool = FileSpool(tmp_path, now_s=lambda: now[0], names_stock=0)
+    writers = [spool.writer() for _ in range(400)]
+    now[0] = 4600.0
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            keys = list(pool.map(lambda writer: writer.commit(), writers))
+    finally:
+        sys.setswitchinterval(interval)
+    assert dict(spool.keys()) == dict.fromkeys(keys, 0.0)
+    spool.close()
+
+
+def test_a_file_that_goes_meanwhile_ends_no_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A duplicate is deleted as soon as it is known for one, whatever the janitor is at."""
+    spool = FileSpool(tmp_path, names_stock=0)
+    duplicate, kept = spool.put(b"duplicate"), spool.put(b"kept")
+    found = spool._found
+
+    def late():
+        listed = list(found())
+        spool.delete(duplicate)
+        return iter(listed)
+
+    monkeypatch.setattr(spool, "_found", late)
+    (tmp_path / "objects" / "00" / ("0" * 28)).touch()
+    assert spool.remove_unused() == 1
+    assert kept in dict(spool.keys())
     spool.close()
 
 

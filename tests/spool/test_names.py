@@ -127,3 +127,26 @@ def test_a_folder_that_cannot_be_synced_leaves_no_names(tmp_path: Path) -> None:
         spool.put(b"x")
     spool.close()
     assert list(tmp_path.glob("objects/*/*")) == []
+
+
+def test_a_disk_that_fails_while_the_node_stops_does_not_keep_it_from_stopping(tmp_path: Path) -> None:
+    """Nobody wakes the maker of names any more once the spool is closed."""
+    failing, may_fail = threading.Event(), threading.Event()
+
+    class Full(Disk):
+        def create(self, path: Path) -> int:
+            if threading.current_thread().name == "spool-names":
+                failing.set()
+                assert may_fail.wait(60)
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().create(path)
+
+    spool = FileSpool(tmp_path, disk=Full(), names_stock=4)
+    spool.put(b"x")
+    assert failing.wait(60)
+    closing = threading.Thread(target=spool.close, daemon=True)
+    closing.start()
+    wait_until(lambda: spool._names._closed, 60)
+    may_fail.set()
+    closing.join(60)
+    assert not closing.is_alive()
