@@ -33,7 +33,7 @@ _FORGOTTEN_S = 86400.0
 
 
 class FileSpoolWriter:
-    """See core.ports.SpoolWriter."""
+    """See core.ports.SpoolWriter. Another thread may discard it while one writes: the descriptor may be another file's then."""
 
     def __init__(
         self, file: EmptyFile, *, disk: Disk, finished: Callable[[str], None], remove: Callable[[str], None]
@@ -44,52 +44,57 @@ class FileSpoolWriter:
         self._remove = remove
         self._appending = Appending(file.fd, disk)
         self._open = True
+        self._lock = threading.RLock()
         fault_point("spool.created")
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Appends. Raises OSError."""
-        self._needs_open()
-        try:
-            self._appending.write(data)
-        except OSError:
-            self.discard()
-            raise
+        with self._lock:
+            self._needs_open()
+            try:
+                self._appending.write(data)
+            except OSError:
+                self.discard()
+                raise
 
     def reader(self) -> BinaryIO:
         """What has been written so far, from its first byte; the caller closes it. Raises OSError."""
-        self._needs_open()
-        try:
-            self._appending.flush()
-            # Not dup(): that would share the file position with the writer.
-            return open(self._file.path, "rb", buffering=0)  # noqa: PTH123 - a Path's own open costs three times as much
-        except OSError:
-            self.discard()
-            raise
+        with self._lock:
+            self._needs_open()
+            try:
+                self._appending.flush()
+                # Not dup(): that would share the file position with the writer.
+                return open(self._file.path, "rb", buffering=0)  # noqa: PTH123 - a Path's own open costs three times as much
+            except OSError:
+                self.discard()
+                raise
 
     def commit(self) -> str:
         """The spool key, once the bytes are durable; its name was before. Raises OSError."""
-        self._needs_open()
-        try:
-            self._appending.flush()
-            fault_point("spool.written")
-            self._disk.sync(self._file.fd)
-            fault_point("spool.file_synced")
-            self._open = False  # whatever close says, the descriptor is gone
-            self._disk.close(self._file.fd)
-        except OSError:
-            self.discard()
-            self._remove(self._file.key)
-            raise
+        with self._lock:
+            self._needs_open()
+            try:
+                self._appending.flush()
+                fault_point("spool.written")
+                self._disk.sync(self._file.fd)
+                fault_point("spool.file_synced")
+                self._open = False  # whatever close says, the descriptor is gone
+                self._disk.close(self._file.fd)
+            except OSError:
+                self.discard()
+                self._remove(self._file.key)
+                raise
         self._finished(self._file.key)
         return self._file.key
 
     def discard(self) -> None:
         """Removes every trace of what is not committed; may be called twice. Raises nothing."""
-        if self._open:
-            self._open = False
-            with suppress(OSError):
-                self._disk.close(self._file.fd)
-            self._remove(self._file.key)
+        with self._lock:
+            if self._open:
+                self._open = False
+                with suppress(OSError):
+                    self._disk.close(self._file.fd)
+                self._remove(self._file.key)
 
     def _needs_open(self) -> None:
         if not self._open:

@@ -6,13 +6,16 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from router.errors import ConfigError, SpoolDamaged
+from router.spool.durable import Disk
 from router.spool.files import FileSpool
 from tests.spool.failing import FailingDisk
 
@@ -222,6 +225,35 @@ def test_files_that_were_long_on_their_way_may_be_whole_at_once(tmp_path: Path) 
     finally:
         sys.setswitchinterval(interval)
     assert dict(spool.keys()) == dict.fromkeys(keys, 0.0)
+    spool.close()
+
+
+def test_what_is_still_written_while_another_thread_discards_lands_in_no_other_file(tmp_path: Path) -> None:
+    """A file descriptor that is closed is the next file's at once."""
+    discarding: list[threading.Thread] = []
+    others = []
+
+    def discard_and_open_another() -> None:
+        writer.discard()
+        others.append(spool.writer())
+
+    class Slow(Disk):
+        def write(self, fd, data) -> int:
+            count = super().write(fd, memoryview(data)[:10])
+            if not discarding:
+                discarding.append(threading.Thread(target=discard_and_open_another))
+                discarding[0].start()
+                discarding[0].join(0.2)  # as long as it likes, when it need not wait for us
+            return count
+
+    spool = FileSpool(tmp_path, disk=Slow(), names_stock=0)
+    writer = spool.writer()
+    with suppress(OSError):
+        writer.write(b"x" * 100_000)
+    discarding[0].join(60)
+    (other,) = others
+    assert spool.path(other.commit()).read_bytes() == b""
+    assert [path.stat().st_size for path in files_in(tmp_path)] == [0]
     spool.close()
 
 
