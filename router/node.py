@@ -47,6 +47,7 @@ from router.notifying import build_notifying
 from router.notifying import waits as waits_of_notices
 from router.observe import meters
 from router.observe.log import configure, emit, log_uncaught
+from router.observe.traces import Tracer, build_tracer
 from router.receive.commitment import CommitmentDesk
 from router.receive.scp import StorageScp
 from router.report.summarise import SummariseStep
@@ -93,6 +94,7 @@ class Node:
     destinations: Sequence[Any]
     janitor: Janitor
     watch: Watch
+    tracer: Tracer
 
     def start(self) -> None:
         """Opens the ports and begins to work; the classify children get ready meanwhile."""
@@ -104,6 +106,7 @@ class Node:
             worker.start()
         self.janitor.start()
         self.watch.start()
+        self.tracer.start()
         self.web.start()
         emit("node.ready", port=self.scp.port, web_port=self.web.port)
 
@@ -139,6 +142,7 @@ class Node:
         self.web.stop()
         self.janitor.stop()
         self.watch.stop()
+        self.tracer.stop()
         for analyst in self.analysts:
             analyst.close()
         for destination in self.destinations:
@@ -197,6 +201,7 @@ def build_node(settings: Settings) -> Node:
         if make_url(settings.ledger.url).get_backend_name() == "sqlite":
             ledger.end_all_leases()  # whoever held them is gone: we are its only node
         fresh = FreshFiles(spool.path, for_s=settings.spool.verify_after_s)
+        tracer = build_tracer(settings, ledger.trail)
         workers: list[Worker] = []
         analysts: dict[str, list[ChildAnalyst]] = {}
         for classifier in settings.classifiers.values():
@@ -278,13 +283,6 @@ def build_node(settings: Settings) -> Node:
             notifiers=[destination.options.ae_title for destination in committing],
         )
         undo.callback(scp.stop)
-        janitor = Janitor(
-            ledger=ledger,
-            inventory=ledger.queries,
-            spool=spool,
-            retention_s=settings.spool.retention_s,
-            expire=_expiry(settings, ledger),
-        )
         notifying = build_notifying(settings, ledger=ledger, spool=spool, steps=steps, clock=clock)
         audit = open_trail(settings.audit, ae_title=settings.node.ae_title)
         undo.callback(audit.close)
@@ -292,6 +290,7 @@ def build_node(settings: Settings) -> Node:
         undo.pop_all()
     return Node(
         settings=settings,
+        tracer=tracer,
         spool=spool,
         ledger=ledger,
         scp=scp,
@@ -300,7 +299,13 @@ def build_node(settings: Settings) -> Node:
         workers=[*workers, *notifying.workers],
         analysts=[analyst for of_one in analysts.values() for analyst in of_one],
         destinations=targets,
-        janitor=janitor,
+        janitor=Janitor(
+            ledger=ledger,
+            inventory=ledger.queries,
+            spool=spool,
+            retention_s=settings.spool.retention_s,
+            expire=_expiry(settings, ledger),
+        ),
         watch=notifying.watch,
     )
 

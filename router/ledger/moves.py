@@ -55,6 +55,7 @@ _NEW_LEASE = (
         attempts=task.c.attempts + 1,
         lease=bindparam("new_lease"),
         lease_until=bindparam("new_lease_until"),
+        claimed_at=bindparam("now"),
     )
 )
 _TASKS = (
@@ -146,7 +147,7 @@ def lease_due(tx: Transaction, kind: TaskKind, target: str, *, lease_us: int, li
 
 
 def _lease(tx: Transaction, ids: Sequence[int], *, lease_us: int) -> None:
-    lease = {"ids": list(ids), "new_lease": uuid.uuid4().hex, "new_lease_until": tx.now_us + lease_us}
+    lease = {"ids": list(ids), "new_lease": uuid.uuid4().hex, "new_lease_until": tx.now_us + lease_us, "now": tx.now_us}
     tx.connection.execute(_NEW_LEASE, lease)
 
 

@@ -211,8 +211,7 @@ class NoticeBook:
                 .where(task.c.task_id.in_(ids))
                 .order_by(task.c.task_id)
             ).all()
-            unsealed = and_(notice.c.notice_id.in_([row.notice_id for row in rows]), notice.c.sealed_at.is_(None))
-            tx.connection.execute(update(notice).where(unsealed).values(sealed_at=tx.now_us))
+            _seal(tx, [row.notice_id for row in rows])
             tasks = [
                 NoticeTask(
                     task_id=row.task_id,
@@ -250,6 +249,7 @@ class NoticeBook:
             requeue(tx, and_(task.c.task_id.in_(ids), is_state(task.c.state, TaskState.RETRY, TaskState.FAILED)))
             move(tx, ids, Event.CLAIM)
             move(tx, ids, Event.SUCCEED, lease=None, lease_until=None, settled_at=tx.now_us, error="")
+            _seal(tx, select(task.c.notice_id).where(task.c.task_id.in_(ids)))
             return len(ids)
 
         return self._writer.do(work)
@@ -328,6 +328,12 @@ def expire_notices(tx: Transaction, cutoff_us: int, limit: int) -> None:
 
 
 _TASK_COLUMNS = ("task_id", "state", "attempts", "not_before", "settled_at", "error")
+
+
+def _seal(tx: Transaction, notice_ids: Any) -> None:
+    """No fact joins these messages any more."""
+    unsealed = and_(notice.c.notice_id.in_(notice_ids), notice.c.sealed_at.is_(None))
+    tx.connection.execute(update(notice).where(unsealed).values(sealed_at=tx.now_us))
 
 
 def _key(event: NoticeEvent, episode_id: int) -> str:

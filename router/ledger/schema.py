@@ -233,6 +233,7 @@ task = Table(
     Column("not_before", BigInteger),
     Column("lease", Text),  # whose claim; changes with every claim
     Column("lease_until", BigInteger),
+    Column("claimed_at", BigInteger),  # when the last attempt began
     Column("settled_at", BigInteger),  # done, or failed for good
     Column("error", Text, nullable=False, default=""),
     sqlite_autoincrement=True,

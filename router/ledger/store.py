@@ -39,6 +39,7 @@ from router.ledger.schema import instance, is_state, task
 from router.ledger.search import Search
 from router.ledger.studies import await_quiet, study_of
 from router.ledger.tallies import Tallies
+from router.ledger.trail import Trail
 from router.ledger.wake import Bell, FileWatch, Notifications
 from router.ledger.writer import GroupCommit, Lane, Transaction
 
@@ -77,6 +78,7 @@ class SqlLedger:
         self.search = Search(self._engines.read)
         self.tallies = Tallies(self._engines.read)
         self._catalogue = Catalogue()
+        self.trail = Trail(self._writer, self._engines.read)
         self.forgetting = Forgetting(self._writer, self._engines)
         self.notices = NoticeBook(self._writer, self._engines.read)
         self.commitments = CommitmentBook(self._writer, self._engines.read, self.notices)

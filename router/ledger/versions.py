@@ -180,6 +180,7 @@ def to_version_3(connection: Connection) -> None:
     number = "INTEGER" if sqlite else "BIGINT"
     for statement in (
         "ALTER TABLE task ADD COLUMN study_instance_uid TEXT",
+        "ALTER TABLE task ADD COLUMN claimed_at BIGINT",
         "CREATE INDEX task_study ON task (study_instance_uid) WHERE study_instance_uid IS NOT NULL",
         "CREATE INDEX instance_freed ON instance (bytes_freed_at) WHERE bytes_freed_at IS NOT NULL",
         "CREATE TABLE forgotten (fingerprint TEXT NOT NULL PRIMARY KEY, received_at BIGINT NOT NULL)",

@@ -57,6 +57,9 @@ EVENTS: dict[str, str] = {
     "ledger.opened": "the ledger is open",
     "ledger.taken_over": "the connection to PostgreSQL broke and another node has the ledger now: this one ends",
     "task.brought_forward": "tasks waited longer than they ever do, because a clock was set back: they are due in their usual time",
+    # traces
+    "traces.down": "the collector of traces cannot be reached; the ledger keeps what it misses, for a while",
+    "traces.up": "the collector of traces takes spans again",
     # notifications
     "notify.sent": "a webhook or a mail server has taken a notification",
     "notify.deferred": "a notification could not be sent and will be tried again",

@@ -21,7 +21,18 @@ _LOGGER = logging.getLogger("router")
 _LOGGER.addHandler(logging.NullHandler())  # a command that does not configure a log writes none
 #: Told of each event, written or not. The classify child, which counts nothing, has none.
 _WITNESSES: list[Callable[[str, Mapping[str, object]], None]] = []
-_SILENCED = ("pynetdicom", "pydicom", "highdicom", "PIL", "uvicorn", "sqlalchemy", "matplotlib", "skimage")
+_SILENCED = (
+    "pynetdicom",
+    "pydicom",
+    "highdicom",
+    "PIL",
+    "uvicorn",
+    "sqlalchemy",
+    "matplotlib",
+    "skimage",
+    "opentelemetry",
+    "urllib3",
+)
 
 
 class _JsonLine(logging.Formatter):

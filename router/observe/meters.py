@@ -27,6 +27,7 @@ METERS: dict[str, str] = {
     "router_durable_seconds": "from the last byte of a C-STORE to its durable Success",
     "router_classify_seconds": "from a question to the classify process to its answer, by classifier",
     "router_ledger_commit_seconds": "one transaction of the ledger, with its fsync",
+    "router_traces_total": "spans that the collector of traces took (sent), and events of the ledger that it was away for too long to get (dropped)",
 }
 REGISTRY = CollectorRegistry()
 _FAST_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -41,6 +42,9 @@ _CLASSIFY = Histogram(
 _COMMIT = Histogram(
     "router_ledger_commit_seconds", METERS["router_ledger_commit_seconds"], buckets=_FAST_S, registry=REGISTRY
 )
+_TRACES = Counter("router_traces", METERS["router_traces_total"], ["outcome"], registry=REGISTRY)
+for _outcome in ("sent", "dropped"):
+    _TRACES.labels(_outcome)
 #: Each is there from the start with 0, so that the first one is an increase.
 for _status in (0, *sorted({OUT_OF_RESOURCES, DATA_SET_MISMATCH, CANNOT_UNDERSTAND, SOP_CLASS_NOT_SUPPORTED})):
     _ANSWERS.labels(f"0x{_status:04X}")
@@ -52,6 +56,11 @@ def happened(event: str, fields: Mapping[str, object]) -> None:
     _OF_EVENT[event].inc()
     if event.startswith("instance.") and (status := fields.get("status")):
         _ANSWERS.labels(str(status)).inc()
+
+
+def traced(outcome: str, count: int) -> None:
+    """Spans were sent, or events dropped."""
+    _TRACES.labels(outcome).inc(count)
 
 
 def durable(seconds: float) -> None:

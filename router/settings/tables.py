@@ -203,6 +203,15 @@ class AuditSettings(Table):
     syslog: SyslogSettings | None = None
 
 
+class TracesSettings(Table):
+    """[traces]: OpenTelemetry, one trace for each image; needs the extra `otel`."""
+
+    endpoint: OptionalUrl = ""
+    """Where spans are sent by OTLP over HTTP; empty: nowhere."""
+    timeout_s: Seconds = 10
+    """For the collector to take a batch; then it is tried again later."""
+
+
 class LogSettings(Table):
     """[log]: JSON lines on standard error."""
 
@@ -274,6 +283,7 @@ class Settings(Table):
     viewer: ViewerSettings = ViewerSettings()
     audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
+    traces: TracesSettings = TracesSettings()
     default_deliver: Names = ()
     """Where an instance goes that no rule matches; empty: such an instance is refused with 0x0122."""
     classifiers: dict[str, ClassifierSettings] = {}
