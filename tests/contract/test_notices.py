@@ -187,6 +187,18 @@ def test_what_waits_for_somebody_who_is_told_of_nothing_any_more_is_done(ledger:
     assert messages(ledger) == []
 
 
+def test_who_was_told_of_nothing_for_a_while_hears_of_what_happens_afterwards(
+    ledger: SqlLedger, clock: FakeClock
+) -> None:
+    """What happens then must not join a message that nobody sends any more."""
+    fail(ledger)
+    assert ledger.notices.waive(telling=["day"]) == 1
+    fail(ledger, begin=1)
+    clock.forward(2 * 3600)
+    (task,) = messages(ledger)
+    assert task.notice.fact_count == 1
+
+
 def test_a_forgotten_study_is_in_no_message_and_old_messages_go_with_their_time(
     ledger: SqlLedger, clock: FakeClock
 ) -> None:
