@@ -305,6 +305,13 @@ def test_the_radiograph_is_windowed_by_keyboard_and_a_heatmap_is_laid_over_it(
     page.get_by_role("button", name="Show").click()
     heat.wait_for(state="detached")
 
+    key, path = next((key, path) for key, path in site.files.items() if path.name == "radiograph.dcm")
+    site.files[key] = path.with_name("broken.dcm")
+    site.files[key].write_bytes(path.read_bytes()[:-4321])
+    page.reload()
+    page.get_by_text("The picture cannot be shown:").wait_for()
+    assert page.locator("canvas").is_hidden()
+
 
 def test_an_operator_tries_other_rules_with_what_came_before_and_with_a_file_and_takes_the_text_along(
     page: Any, served: tuple[Site, str], tmp_path: Path

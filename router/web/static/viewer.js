@@ -23,6 +23,13 @@
     part("status").textContent = text;
   }
 
+  /** There is no picture: why, in the picture's place. What was shown before goes, or it would be taken for what is meant. */
+  function give(problem) {
+    canvas.hidden = true;
+    part("controls").hidden = !film;
+    say(problem);
+  }
+
   /** Grey level in [0, 1] of a value (PS3.3 C.11.2.1.2, C.11.2.1.3). */
   function level(value, window) {
     if (window.function === "SIGMOID") {
@@ -83,7 +90,7 @@
     const of = film.frames > 1 ? `, frame ${film.frame} of ${film.frames}` : "";
     if (!film.levels) return `Colour picture, ${size}${of}`;
     const window = current();
-    return `Radiograph, ${size}${of}, window centre ${written(window.centre)}, width ${written(window.width)}${inverted ? ", inverted" : ""}`;
+    return `${viewer.dataset.name}, ${size}${of}, window centre ${written(window.centre)}, width ${written(window.width)}${inverted ? ", inverted" : ""}`;
   }
 
   /** Controls say what is shown. */
@@ -153,7 +160,7 @@
       const address = `${viewer.dataset.pixels}?frame=${number}${full ? "&full=1" : ""}`;
       const answer = await fetch(address, { signal: mine.signal });
       const type = answer.headers.get("content-type") || "";
-      if (type.startsWith("application/json")) return say((await answer.json()).problem);
+      if (type.startsWith("application/json")) return give((await answer.json()).problem);
       if (!answer.ok || !type.startsWith("application/octet-stream")) {
         return say(answer.redirected ? "You are signed out: reload this page." : `The node could not show it now (${answer.status}): reload this page.`);
       }
@@ -167,6 +174,7 @@
   }
 
   function begin() {
+    canvas.hidden = false;
     canvas.width = film.width;
     canvas.height = film.height;
     part("film").style.setProperty("--ratio", String(film.width / film.height));
