@@ -127,14 +127,6 @@ def test_a_child_that_dies_or_lies_over_an_image_is_a_sentence_on_its_page(
         assert CHILDREN[script] in page.text
 
 
-def _cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-9000])
-
-
-def _empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
 def _noise(path: Path) -> None:
     path.write_bytes(bytes(range(256)) * 400)
 
@@ -151,7 +143,7 @@ def _bomb(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("broken", "words"),
-    [(_cut, "uncompressed cannot read it"), (_empty, "holds no pixel data"), (_noise, "cannot be"), (_bomb, "memory")],
+    [(_noise, "cannot be"), (_bomb, "memory")],
 )
 def test_a_hostile_file_is_a_sentence_and_no_error(
     site: Site, tmp_path: Path, broken: Callable[[Path], None], words: str
