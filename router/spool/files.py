@@ -170,7 +170,7 @@ class FileSpool:
         self._now_s = now_s or (lambda: started_s + time.monotonic())
         self._started_s = self._now_s()
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)  # patients' images; one that is there keeps its mode
             self._lock_fd: int | None = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except OSError as error:
             raise ConfigError([f"spool.path: {path} cannot be used: {error.strerror}"]) from error

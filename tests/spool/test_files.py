@@ -296,3 +296,12 @@ def test_a_file_that_the_disk_cannot_even_look_at_is_damaged(spool: FileSpool, m
     monkeypatch.setattr(Path, "stat", broken)
     with pytest.raises(SpoolDamaged, match="Input/output error"):
         spool.path(key)
+
+
+def test_a_spool_that_is_made_is_for_its_own_user_only_and_one_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+    FileSpool(tmp_path / "made").close()
+    assert (tmp_path / "made").stat().st_mode & 0o077 == 0
+    (tmp_path / "there").mkdir(mode=0o750)
+    before = (tmp_path / "there").stat().st_mode
+    FileSpool(tmp_path / "there").close()
+    assert (tmp_path / "there").stat().st_mode == before
