@@ -483,4 +483,5 @@ def _web(
         certificate_file=settings.web.certificate_file,
         key_file=settings.web.key_file,
         limits=ConnectionLimits.of(settings.web),
+        on_start=read_status.warm_up,
     )

@@ -151,6 +151,16 @@ class Queries:
 
     # ---- tasks
 
+    def tried_again(self, kind: TaskKind) -> dict[str, int]:
+        """Target -> tasks of a kind that were tried in vain and wait for another try; targets without any are absent."""
+        query = (
+            select(task.c.target, func.count())
+            .where(task.c.kind == kind.value, is_state(task.c.state, TaskState.RETRY), task.c.attempts > 0)
+            .group_by(task.c.target)
+        )
+        with self._engine.connect() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
     def failed(self, *, target: str | None = None, limit: int = 1000) -> list[TaskStatus]:
         """Tasks that wait for an operator, oldest first."""
         query = _tasks().where(is_state(task.c.state, TaskState.FAILED)).order_by(task.c.task_id).limit(limit)

@@ -168,10 +168,11 @@ class Probes:
         """Whether it can take images and work on them, and why not."""
         try:
             status = self._read_status()
-            problems, classifiers = list(status.problems), status.classifiers
+            problems, warnings, classifiers = list(status.problems), list(status.warnings), status.classifiers
         except Exception as error:  # noqa: BLE001 - whatever keeps the ledger from answering, the node is not ready
-            problems, classifiers = [f"the ledger does not answer ({type(error).__name__})"], {}
-        body = {"ready": not problems, "problems": problems, "classifiers": classifiers}
+            told = f"the ledger does not answer ({type(error).__name__}): C-STORE is refused until it does"
+            problems, warnings, classifiers = [told], [], {}
+        body = {"ready": not problems, "problems": problems, "warnings": warnings, "classifiers": classifiers}
         return JSONResponse(body, status_code=503 if problems else 200)
 
     def metrics(self, visit: Visit) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -28,8 +29,12 @@ class WebServer:
         certificate_file: Path | None = None,
         key_file: Path | None = None,
         limits: ConnectionLimits | None = None,
+        on_start: Callable[[], None] = lambda: None,
     ) -> None:
-        """With a certificate and its key it speaks HTTPS; without `limits`, those of the defaults. Raises ConfigError."""
+        """With a certificate and its key it speaks HTTPS; without `limits`, those of the defaults. Raises ConfigError.
+
+        `on_start` is called when it starts; it must return at once.
+        """
         limits = limits or ConnectionLimits.of(WebSettings())
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         # With its protocol: only then does asyncio switch Nagle's algorithm off, which costs every page 40 ms.
@@ -58,6 +63,7 @@ class WebServer:
             self._socket.close()
             raise ConfigError([f"web.certificate_file: cannot be used: {error.strerror or error}"]) from error
         self._server = uvicorn.Server(config)
+        self._on_start = on_start
         self._new_loop = loop_factory(limits)
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
 
@@ -67,6 +73,7 @@ class WebServer:
         return int(self._socket.getsockname()[1])
 
     def start(self) -> None:
+        self._on_start()
         self._thread.start()
 
     def _run(self) -> None:

@@ -21,6 +21,7 @@ from router.spool.files import FileSpool
 from router.web.door import Door
 from router.web.drifts import DriftWatch
 from router.web.status import Lane, Status
+from router.web.warnings import warnings
 
 #: A ledger with fewer instances is counted for each page.
 _LARGE = 20_000
@@ -39,6 +40,8 @@ class _Step(Protocol):
 class _Analyst(Protocol):
     @property
     def ready(self) -> bool: ...
+    @property
+    def trouble(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +94,7 @@ class StatusReader:
     def __call__(self) -> Status:
         now = datetime.now(UTC)
         totals = self._current_totals()
+        lanes = self._lanes(now, totals.done)
         return Status(
             ae_title=self._settings.node.ae_title,
             port=self._port(),
@@ -99,7 +103,7 @@ class StatusReader:
             instances=totals.instances,
             conflict_count=self._queries.conflict_count(),
             outcomes=totals.outcomes,
-            lanes=self._lanes(now, totals.done),
+            lanes=lanes,
             classifiers={name: any(analyst.ready for analyst in of_one) for name, of_one in self._analysts.items()},
             drifts=self._drifts.counts(),
             last_hour=self._recent.counts(now),
@@ -109,7 +113,26 @@ class StatusReader:
             audit_waiting_count=self._audit.syslog_waiting_count,
             audit_trouble=self._audit.syslog_trouble,
             problems=self._problems(),
+            warnings=tuple(
+                warnings(
+                    lanes=lanes,
+                    classifiers={name: _trouble(of_one) for name, of_one in self._analysts.items()},
+                    untold=self._queries.tried_again(TaskKind.NOTIFY) if self._settings.notify else {},
+                    audit_trouble=self._audit.syslog_trouble,
+                )
+            ),
         )
+
+    def warm_up(self) -> None:
+        """Begins to count, so that the first page of a large ledger need not wait for that; returns at once."""
+
+        def count() -> None:
+            try:
+                self._current_totals()
+            except Exception as error:  # noqa: BLE001 - whoever asks next hears why
+                emit("web.failed", level=logging.WARNING, exc_info=error, path="totals")
+
+        threading.Thread(target=count, name="totals", daemon=True).start()
 
     def _current_totals(self) -> _Totals:
         """Those of a small ledger are counted each time; of a large one they may be old, and are counted anew meanwhile."""
@@ -181,3 +204,10 @@ class StatusReader:
         if wrong := self._door.trouble():
             problems.append(wrong)
         return problems
+
+
+def _trouble(of_one: Sequence[_Analyst]) -> str:
+    """Why none of a classifier's processes is there; one that is there is enough."""
+    if any(analyst.ready for analyst in of_one):
+        return ""
+    return next((analyst.trouble for analyst in of_one if analyst.trouble), "")

@@ -61,6 +61,8 @@ class Status:
     """Why the syslog receiver gets nothing; empty when it does or there is none."""
     problems: Sequence[str] = field(default_factory=tuple)
     """Why the node is not ready, in words; empty when it is."""
+    warnings: Sequence[str] = field(default_factory=tuple)
+    """What else is wrong, in words; images are taken in all the same."""
 
     @property
     def owed_count(self) -> int:

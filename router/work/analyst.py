@@ -111,6 +111,11 @@ class ChildAnalyst:
         child = self._child
         return child is not None and child.alive()
 
+    @property
+    def trouble(self) -> str:
+        """Why the last child did not start; empty when it did, or none was started yet."""
+        return self._start_problem if self._start_failures else ""
+
     def start(self) -> None:
         """Starts the child and returns when it is ready. Raises ChildNotReady with its reason."""
         with self._lock:

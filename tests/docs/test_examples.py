@@ -174,14 +174,3 @@ def test_every_reason_for_no_findings_is_explained() -> None:
     given = set(re.findall(r'NotAnalysed\(\s*code="(\w+)"', code))
     assert len(given) >= 4
     assert set(table("An image that got no findings")) == given - set(REASONS)
-
-
-def test_every_problem_of_health_is_explained() -> None:
-    """Sentences of the page, values left out, against the code that says them."""
-    source = tree.read("router/web/snapshot.py").split("def _problems")[1] + tree.read("router/web/app.py")
-    said = re.findall(r'f"([^"]*)"', source)
-    explained = [re.split("…", problem.strip("`")) for problem in table("Health")]
-    found = [[part for part in parts if part] for parts in explained if not parts[0].startswith("web.users_file")]
-    for parts in found:
-        assert any(all(part in sentence for part in parts) for sentence in said), parts
-    assert len(found) == len(re.findall(r"problems\.append\(|problems, classifiers = \[f", source)) - 1
