@@ -8,7 +8,9 @@ its bytes were freed.
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -18,19 +20,27 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Table, select
 
 from router.classify.phantom import phantom_dicom
-from router.core.findings import ClassifierIdentity, Finding, NotAnalysed, Prediction, outcome_to_json
+from router.core.findings import (
+    ClassifierIdentity,
+    Finding,
+    NotAnalysed,
+    Prediction,
+    outcome_from_json,
+    outcome_to_json,
+)
 from router.core.instance import InstanceKind
 from router.core.lifecycle import TaskKind, TaskState
 from router.ledger.engine import open_engines
-from router.ledger.schema import METADATA, catalogue, event, instance, outcome, task
+from router.ledger.schema import METADATA, catalogue, computation, event, instance, outcome, tally, task
 from router.ledger.store import SqlLedger
 from router.spool.files import FileSpool
+from tests.ledger import made
 
 CYCLE = 300
-_CHEST_STUDIES, _SLICES = 40, 180
+_CHEST_STUDIES, _SLICES, _ROOMS = 40, 180, 8
 #: Between two instances: a million are three years.
 _STEP_US = 94_000_000
 _DAY_US = 86_400_000_000
@@ -83,7 +93,7 @@ def studies(count: int) -> Iterator[Study]:
     number = first_id = 1
     for cycle in range(count // CYCLE):
         for chest in range(_CHEST_STUDIES):
-            yield Study(number, f"CR_ROOM{chest % 8}", first_id)
+            yield Study(number, f"CR_ROOM{chest % _ROOMS}", first_id)
             number, first_id = number + 1, first_id + 3
         yield Study(number, f"CT{cycle % 2}", first_id)
         number, first_id = number + 1, first_id + _SLICES
@@ -121,12 +131,15 @@ class _Writer:
         self._files = files
         self._put: Callable[[Table, Sequence[_Values]], None] = _insert(connection) if sqlite else _copy(connection)
         self._begun_us = int(time.time() * 1e6) - count * _STEP_US - 2 * _DAY_US
-        self._rows: dict[Table, list[_Values]] = {t: [] for t in (instance, catalogue, task, outcome, event)}
+        self._rows: dict[Table, list[_Values]] = {
+            t: [] for t in (instance, catalogue, task, outcome, tally, computation, event)
+        }
         self._task_id = 0
         self._to_be_freed: deque[tuple[int, int, int]] = deque()
         """When, its original, itself."""
 
     def write(self) -> None:
+        self._tallies()
         for study in studies(self._count):
             self._catalogue(study)
             if is_chest(study):
@@ -159,6 +172,14 @@ class _Writer:
                 "first_at": self._at(study.first_id),
             }
         )
+
+    def _tallies(self) -> None:
+        """As the ledger would have counted: a row for each day, calling AE title and classifier; copies of one of its own."""
+        counted, computed = _counted()
+        self._rows[computation] += computed
+        days = range(self._begun_us // _DAY_US, self._at(self._count) // _DAY_US + 1)
+        for day, room, row in itertools.product(days, range(_ROOMS), counted):
+            self._rows[tally].append({**row, "day": day, "calling_ae_title": f"CR_ROOM{room}"})
 
     def _chest(self, study: Study) -> None:
         frontal, lateral, report = study.first_id, study.first_id + 1, study.first_id + 2
@@ -356,6 +377,24 @@ def _header(study: Study, modality: str, number: int) -> str:
             "BitsStored": "12",
         }
     )
+
+
+@cache
+def _counted() -> tuple[list[_Values], list[_Values]]:
+    """Rows of `tally` and of `computation` that a ledger writes for an image with findings and for one without."""
+    with tempfile.TemporaryDirectory() as folder, closing(SqlLedger(f"sqlite:///{folder}/ledger.db")) as ledger:
+        for number, told in enumerate((_prediction(), _refusal())):
+            ledger.accept(made.instance(f"1.{number}"), made.plan(classify=("cxr",)))
+            (looked_at,) = ledger.claim(TaskKind.CLASSIFY, "cxr", lease_s=60, limit=1)
+            ledger.complete(looked_at, outcome=outcome_from_json(json.loads(told)))
+        with closing(open_engines(f"sqlite:///{folder}/ledger.db")) as engines, engines.read.connect() as connection:
+            rows = [connection.execute(select(table)).mappings().all() for table in (tally, computation)]
+    for_copies = [{key: _text(value) for key, value in row.items() if key != "tally_id"} for row in rows[0]]
+    return for_copies, [{key: _text(value) for key, value in row.items()} for row in rows[1]]
+
+
+def _text(value: object) -> object:
+    return json.dumps(value) if isinstance(value, dict | list) else value
 
 
 @cache

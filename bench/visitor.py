@@ -77,7 +77,7 @@ class Visitor:
             self._connection.close()
             self._connection.request(method, path, body, headers)
             response = self._connection.getresponse()
-        text = response.read().decode()
+        text = response.read().decode(errors="replace")
         for line in response.headers.get_all("Set-Cookie") or ():
             name, _, value = line.partition(";")[0].partition("=")
             self._cookies[name] = value

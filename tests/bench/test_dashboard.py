@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from starlette.routing import Match, Route
 
 from bench import dashboard, history
 from bench.effort import Effort
 from bench.goal import broken_promises
 from bench.row import Row
 from router.ledger.store import SqlLedger
+from router.web.users import Role
+from tests.web.site import Site
 
 EFFORT = Effort(quick=True, rounds=1, minutes_max=1)
 
@@ -22,9 +28,34 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
     return list(dashboard.measured(EFFORT, tmp_path_factory.mktemp("bench"), ledgers=("SQLite",)))
 
 
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path, users={"otto": Role.OPERATOR})
+    yield made
+    made.close()
+
+
 def test_every_page_is_asked_for_while_instances_arrive(rows: list[Row]) -> None:
     assert {row.who for row in rows if row.unit == dashboard.P95} == {*dashboard.PAGES, dashboard.SLOWEST}
     assert all(row.figure for row in rows), "something of everything"
+
+
+def test_every_way_into_the_pages_is_measured(site: Site) -> None:
+    """A new page is a line of `dashboard.PAGES`; what takes its time elsewhere than in the ledger stands here."""
+    asked: list[str] = []
+    visitor = SimpleNamespace(get=asked.append, search=lambda _: asked.append("/studies"))
+    study = history.Study(1, "CR_ROOM1", 1)
+    known = dashboard.Known(
+        chests=[study], slices=[study], image_id=1, report_id=2, catalogue_count=200, luck=random.Random(1)
+    )
+    for ask in dashboard.PAGES.values():
+        ask(visitor, known)  # type: ignore[arg-type]
+    scopes = [{"type": "http", "method": "GET", "path": path.partition("?")[0]} for path in asked]
+    ways = [route for route in site.app.routes if isinstance(route, Route) and "GET" in (route.methods or ())]
+    missing = {way.path for way in ways if not any(way.matches(scope)[0] is Match.FULL for scope in scopes)}
+    without_a_ledger = {"/static/{name}", "/welcome", "/sign-in", "/health/live"}
+    decoding_and_computing = {f"/images/{{instance_id:int}}/{what}" for what in ("picture", "heat", "map")}
+    assert missing == without_a_ledger | decoding_and_computing
 
 
 def test_the_slowest_page_is_the_slowest(rows: list[Row]) -> None:
