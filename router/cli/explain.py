@@ -136,7 +136,7 @@ def _tell_past(trial: Trial, *, with_edited: bool, as_json: bool) -> None:
         OUT.print(table)
     if with_edited:
         verb = (
-            f"{len(trial.changed)} of {count} would be treated otherwise" if trial.changed else "Nothing would change"
+            f"{len(trial.changed)} of {count} would be handled differently" if trial.changed else "Nothing would change"
         )
         _print_lines([f"{verb}; {count} compared."])
     for names in sorted({one.unknown for one in trial.tried if one.unknown}):

@@ -78,7 +78,7 @@ def test_what_came_before_is_found_by_its_uid_its_study_or_as_the_last(site: Sit
         assert {str(one["changes"]) for one in told.json["instances"]} == {str(CHANGES)}
         assert told.json["changed_count"] == len(uids)
     shown = site.here("explain", "--last", "9", "--rules", rules)
-    assert "2 of 2 would be treated otherwise" in shown.out
+    assert "2 of 2 would be handled differently" in shown.out
     assert second.sop_instance_uid in shown.out
     assert site.here("explain", first.sop_instance_uid).code == 0
     assert "heatmap" not in site.here("explain", "--last", "9").out

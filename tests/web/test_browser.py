@@ -332,11 +332,11 @@ def test_an_operator_tries_other_rules_with_what_came_before_and_with_a_file_and
 
     field.fill(wanted)
     page.get_by_role("button", name="Try").press("Enter")
-    page.get_by_text("1 of 1 instance would be treated otherwise.").wait_for()  # with the file, which is still chosen
+    page.get_by_text("1 of 1 instance would be handled differently.").wait_for()  # with the file, which is still chosen
     assert page.get_by_role("alert").count() == 0
     page.get_by_label("A DICOM file").set_input_files([])
     page.get_by_role("button", name="Try").press("Enter")
-    page.get_by_text("3 of 3 instances would be treated otherwise.").wait_for()
+    page.get_by_text("3 of 3 instances would be handled differently.").wait_for()
     assert page.get_by_text("send result heatmap of cxr to pacs").count() == 3
     page.locator("#outcome summary").first.press("Enter")
     readable(page, "dark-rules")

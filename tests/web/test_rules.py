@@ -97,7 +97,7 @@ def test_the_last_instances_show_what_would_change_and_why_and_are_audited(ruled
     answer = Operator(ruled).tries(NEW_CHEST)
     said = text_of(answer.text)
     assert answer.status_code == 200
-    assert "2 of 3 instances would be treated otherwise." in said
+    assert "2 of 3 instances would be handled differently." in said
     assert "+ new send result heatmap of cxr to pacs" in said, "the CR"
     assert "− no more classify by cxr" in said, "the DX"
     assert "1 treated as now" in said, "the CT"
@@ -114,7 +114,7 @@ def test_the_last_instances_show_what_would_change_and_why_and_are_audited(ruled
 def test_what_came_before_is_found_by_image_or_study(ruled: Site) -> None:
     operator = Operator(ruled)
     for uid in ("1.2.3.1", "1.2.1"):
-        assert "1 of 1 instance would be treated otherwise" in text_of(operator.tries(NEW_CHEST, uid=uid).text)
+        assert "1 of 1 instance would be handled differently" in text_of(operator.tries(NEW_CHEST, uid=uid).text)
     assert len(looks(ruled)) == 2
     assert "The ledger knows no image 9.9." in text_of(operator.tries(NEW_CHEST, uid="9.9").text)
     assert "That cannot be tried: not a UID" in text_of(operator.tries(NEW_CHEST, uid="4711; DROP").text)
@@ -136,7 +136,7 @@ def test_the_same_rules_change_nothing_and_that_is_said(ruled: Site) -> None:
 def test_a_file_is_tried_audited_and_not_kept(ruled: Site, tmp_path: Path) -> None:
     answer = Operator(ruled).tries(NEW_CHEST, upload=file(PatientID=b"PID-NEW"), uid="1.2.3.1")
     said = text_of(answer.text)
-    assert "1 of 1 instance would be treated otherwise" in said
+    assert "1 of 1 instance would be handled differently" in said
     assert UID in said, "the file counts, not the UID beside it"
     (look,) = looks(ruled)
     assert "PID-NEW" in look
@@ -197,7 +197,7 @@ def test_a_page_that_asks_by_itself_gets_only_what_changes(ruled: Site) -> None:
     piece = operator.tries(NEW_CHEST).text
     assert "<html" not in piece
     assert "<textarea" not in piece
-    assert "would be treated otherwise" in piece
+    assert "would be handled differently" in piece
     assert 'id="problems" class="problems" hx-swap-oob="true"' in piece
 
 
