@@ -34,6 +34,11 @@ def cpu_s(pid: int) -> float:
     return total
 
 
+def own_cpu_s(pid: int) -> float:
+    """Processor time of the process alone."""
+    return sum(map(int, _stat(pid)[11:13])) * _TICK_S
+
+
 def rss_mib(pid: int) -> float:
     """Memory of the tree that is its own: resident, without mapped files."""
     return sum(_status(pid, "RssAnon")) / 1024

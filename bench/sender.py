@@ -5,21 +5,17 @@ python -m bench.sender HOW PORT AE_TITLE FILE...    (started by this module, one
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pydicom
 
-from router.core.instance import SopInstance
-from router.core.ports import Delivered, Delivery
 from router.deliver.association import Address
-from router.deliver.dicom import DicomDestination
 from router.deliver.send import send
 from router.deliver.sources import Source, find
 from tests.peers import HOST, program
@@ -27,7 +23,8 @@ from tests.peers import HOST, program
 NAGLE_ON = "dcmsend"
 NAGLE_OFF = "dcmsend, Nagle off"
 ROUTER_SEND = "router send"
-ROUTER_LANE = "router, delivery lane with its SHA-256 check"
+ROUTER_LANE = "router, delivery lane"
+ROUTER_LANE_VERIFYING = "router, delivery lane that verifies every file"
 PYNETDICOM = "pynetdicom, send_c_store of data sets"
 PYNETDICOM_CHUNKS = "pynetdicom, send_c_store of paths"
 _SUCCESS = "Received C-STORE Response (Success)"
@@ -86,33 +83,10 @@ def _router_send(paths: Sequence[Path], port: int, ae_title: str) -> int:
     return sum(one.status == "sent" for one in send(address, sources))
 
 
-def _router_lane(paths: Sequence[Path], port: int, ae_title: str) -> int:
-    """What a delivery lane sends, without the ledger; the digests are known, as they are from the receipt."""
-    deliveries = [_delivery(path) for path in paths]
-    settings = DicomDestination.Settings(ae_title=ae_title, host=HOST, port=port)
-    destination = DicomDestination(name="bench", settings=settings, node_ae_title="BENCH")
-    outcomes: list[Delivered | Exception] = []
-    for start in range(0, len(deliveries), 32):  # as a lane claims them
-        destination.send(deliveries[start : start + 32], lambda _, outcome: outcomes.append(outcome))
-    destination.close()
-    return outcomes.count(Delivered())
+def _router_lane(paths: Sequence[Path], port: int, ae_title: str, *, verify: bool = False) -> int:
+    from bench import lane  # much to load, which others need not
 
-
-def _delivery(path: Path) -> Delivery:
-    (source,) = [one for one in find([path]) if isinstance(one, Source)]
-    data = path.read_bytes()[source.data_set_offset :]
-    instance = SopInstance(
-        sop_instance_uid=source.sop_instance_uid,
-        sop_class_uid=source.sop_class_uid,
-        study_instance_uid="1.2",
-        series_instance_uid="1.2.3",
-        transfer_syntax_uid=source.transfer_syntax_uid,
-        sha256=hashlib.sha256(data).hexdigest(),
-        byte_count=len(data),
-        spool_key=path.name,
-        received_at=datetime.now(UTC),
-    )
-    return Delivery(instance=instance, path=path)
+    return lane.stored(paths, port, ae_title, verify=verify)
 
 
 def _pynetdicom(paths: Sequence[Path], port: int, ae_title: str) -> int:
@@ -138,9 +112,10 @@ def _by_pynetdicom(paths: Sequence[Path], port: int, ae_title: str, what: Callab
     return statuses.count(0x0000)
 
 
-_HOW = {
+_HOW: dict[str, Callable[..., int]] = {
     ROUTER_SEND: _router_send,
     ROUTER_LANE: _router_lane,
+    ROUTER_LANE_VERIFYING: partial(_router_lane, verify=True),
     PYNETDICOM: _pynetdicom,
     PYNETDICOM_CHUNKS: _pynetdicom_chunks,
 }

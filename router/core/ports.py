@@ -208,7 +208,7 @@ class Ledger(Protocol):
         """
         ...
 
-    def delivered(self, done: Sequence[tuple[Task, str]], *, commit: bool = False) -> list[Task]:
+    def delivered(self, deliveries: Sequence[tuple[Task, str]], *, commit: bool = False) -> list[Task]:
         """Deliveries that their destination has taken, each with what it remarked, are done: all in one transaction.
 
         Returns those whose lease was lost, of which nothing is written.

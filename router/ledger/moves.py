@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, func, select, update
+from sqlalchemy import Connection, Integer, and_, bindparam, func, literal_column, null, select, update
 
 from router.core.lifecycle import TRANSITIONS, Event, TaskKind, TaskState
 from router.core.ports import Claimed, ReportTask, Task
 from router.errors import LeaseLost
 from router.ledger.entry import record
-from router.ledger.rows import report_task_of, task_of
-from router.ledger.schema import commitment, instance, is_state, task
+from router.ledger.rows import INSTANCE_COLUMNS, report_task_of, task_of
+from router.ledger.schema import commitment, instance, is_state, task, word
+from router.ledger.statement import Statement
 from router.ledger.writer import Lane, Transaction
 
 
@@ -28,48 +29,59 @@ def after(happening: Event) -> str:
     return state.value
 
 
-# Statements are made once: making one anew costs SQLAlchemy more than SQLite needs to run it.
+# Statements are made once: making one anew costs SQLAlchemy more than SQLite needs to run it. Those that every instance
+# needs are run by the driver.
+_ZERO, _ONE = literal_column("0", Integer), literal_column("1", Integer)
 _LANE = and_(task.c.kind == bindparam("lane_kind"), task.c.target == bindparam("lane_target"))
-_READY = (
+_READY = Statement(
     select(task.c.task_id)
     .where(_LANE, is_state(task.c.state, TaskState.READY))
     .order_by(task.c.task_id)
     .limit(bindparam("count"))
+    .offset(_ZERO)
     .with_for_update(skip_locked=True)
 )
-_RETRY = (
+_RETRY = Statement(
     select(task.c.task_id)
     .where(_LANE, is_state(task.c.state, TaskState.RETRY), task.c.not_before <= bindparam("now"))
     .order_by(task.c.not_before, task.c.task_id)
     .limit(bindparam("count"))
+    .offset(_ZERO)
     .with_for_update(skip_locked=True)
 )
-_ENDED = select(task.c.task_id).where(
-    _LANE, is_state(task.c.state, TaskState.LEASED), task.c.lease_until <= bindparam("now")
+_ENDED = Statement(
+    select(task.c.task_id).where(
+        _LANE, is_state(task.c.state, TaskState.LEASED), task.c.lease_until <= bindparam("now")
+    )
 )
-_NEW_LEASE = (
+_NEW_LEASE = Statement(
     update(task)
-    .where(task.c.task_id.in_(bindparam("ids", expanding=True)), is_state(task.c.state, *sources(Event.CLAIM)))
+    .where(task.c.task_id == bindparam("claimed_id"), is_state(task.c.state, *sources(Event.CLAIM)))
     .values(
-        state=after(Event.CLAIM),
-        attempts=task.c.attempts + 1,
+        state=word(after(Event.CLAIM)),
+        attempts=task.c.attempts + _ONE,
         lease=bindparam("new_lease"),
         lease_until=bindparam("new_lease_until"),
         claimed_at=bindparam("now"),
     )
 )
-_TASKS = (
+_TASKS = Statement(
     select(
         task.c.task_id,
-        task.c.kind.label("task_kind"),
+        task.c.kind,
         task.c.target,
         task.c.attempts,
         task.c.lease,
         task.c.options,
-        *(column for column in instance.c if column.name not in {"instance_id", "root_id"}),
+        *(instance.c[name] for name in INSTANCE_COLUMNS),
     )
     .join_from(task, instance, task.c.instance_id == instance.c.instance_id)
-    .where(task.c.task_id.in_(bindparam("ids", expanding=True)))
+    .where(
+        _LANE,
+        is_state(task.c.state, TaskState.LEASED),
+        task.c.lease_until == bindparam("new_lease_until"),  # of which there is an index
+        task.c.lease == bindparam("new_lease"),
+    )
     .order_by(task.c.task_id)
 )
 _REPORTS = (
@@ -97,28 +109,51 @@ _HELD = (
     .with_for_update()
 )
 _SETTLE = update(task).where(task.c.task_id == bindparam("held_id"))
-_HELD_TOGETHER = (
-    select(task.c.task_id, task.c.attempts, task.c.lease, task.c.instance_id, task.c.root_id)
-    .where(task.c.task_id.in_(bindparam("ids", expanding=True)), is_state(task.c.state, TaskState.LEASED))
-    .order_by(task.c.task_id)
-    .with_for_update()
-)
-_DONE_TOGETHER = (
+_DONE = Statement(
     update(task)
-    .where(task.c.task_id.in_(bindparam("ids", expanding=True)))
-    .values(state=after(Event.SUCCEED), lease=None, lease_until=None, settled_at=bindparam("now"), error="")
+    .where(
+        task.c.task_id == bindparam("held_id"),
+        task.c.attempts == bindparam("held_attempts"),
+        task.c.lease == bindparam("held_lease"),
+        is_state(task.c.state, TaskState.LEASED),
+    )
+    .values(
+        state=word(after(Event.SUCCEED)),
+        lease=null(),
+        lease_until=null(),
+        settled_at=bindparam("now"),
+        error=word(""),
+    )
+    .returning(task.c.instance_id, task.c.root_id, task.c.created_at)
 )
-_DUE = select(
-    select(task.c.task_id).where(_LANE, is_state(task.c.state, TaskState.READY)).limit(1).scalar_subquery(),
-    select(func.min(task.c.not_before)).where(_LANE, is_state(task.c.state, TaskState.RETRY)).scalar_subquery(),
-    select(func.min(task.c.lease_until)).where(_LANE, is_state(task.c.state, TaskState.LEASED)).scalar_subquery(),
+_DUE = Statement(
+    select(
+        select(task.c.task_id)
+        .where(_LANE, is_state(task.c.state, TaskState.READY))
+        .limit(_ONE)
+        .offset(_ZERO)
+        .scalar_subquery(),
+        select(func.min(task.c.not_before)).where(_LANE, is_state(task.c.state, TaskState.RETRY)).scalar_subquery(),
+        select(func.min(task.c.lease_until)).where(_LANE, is_state(task.c.state, TaskState.LEASED)).scalar_subquery(),
+    )
 )
+
+
+class Held(NamedTuple):
+    """Whose lease it was, in the order of _DONE."""
+
+    instance_id: int
+    root_id: int
+    created_at: int
 
 
 def claim(tx: Transaction, kind: TaskKind, target: str, *, lease_us: int, limit: int) -> list[Task]:
     """Leases due tasks of a lane, oldest first; those whose lease has ended are due again."""
-    ids = lease_due(tx, kind, target, lease_us=lease_us, limit=limit)
-    return [task_of(row) for row in tx.connection.execute(_TASKS, {"ids": ids})] if ids else []
+    ids = _due(tx, kind, target, limit=limit)
+    if not ids:
+        return []
+    lease = _lease(tx, ids, lease_us=lease_us)
+    return [task_of(row) for row in _TASKS.rows(tx.connection, {**_lane(kind, target), **lease})]
 
 
 def claim_reports(tx: Transaction, target: str, *, lease_us: int, limit: int) -> list[ReportTask]:
@@ -135,20 +170,29 @@ def lease_reports(tx: Transaction, ids: Sequence[int], *, lease_us: int) -> list
 
 def lease_due(tx: Transaction, kind: TaskKind, target: str, *, lease_us: int, limit: int) -> list[int]:
     """Leases due tasks of a lane, oldest first; their numbers."""
-    lane = {"lane_kind": kind.value, "lane_target": target, "now": tx.now_us, "count": limit}
-    if ended := tx.connection.execute(_ENDED, lane).scalars().all():
-        end_leases(tx, and_(task.c.task_id.in_(ended), task.c.lease_until <= tx.now_us))
-    # Two looks, because each has its own index, which ends at what is due.
-    ids = [task_id for query in (_READY, _RETRY) for task_id in tx.connection.execute(query, lane).scalars()]
-    ids = sorted(ids)[:limit]
-    if ids:
-        _lease(tx, ids, lease_us=lease_us)
+    ids = _due(tx, kind, target, limit=limit)
+    _lease(tx, ids, lease_us=lease_us)
     return ids
 
 
-def _lease(tx: Transaction, ids: Sequence[int], *, lease_us: int) -> None:
-    lease = {"ids": list(ids), "new_lease": uuid.uuid4().hex, "new_lease_until": tx.now_us + lease_us, "now": tx.now_us}
-    tx.connection.execute(_NEW_LEASE, lease)
+def _due(tx: Transaction, kind: TaskKind, target: str, *, limit: int) -> list[int]:
+    lane = {**_lane(kind, target), "now": tx.now_us, "count": limit}
+    if ended := [task_id for (task_id,) in _ENDED.rows(tx.connection, lane)]:
+        end_leases(tx, and_(task.c.task_id.in_(ended), task.c.lease_until <= tx.now_us))
+    # Two looks, because each has its own index, which ends at what is due.
+    ids = [task_id for query in (_READY, _RETRY) for (task_id,) in query.rows(tx.connection, lane)]
+    return sorted(ids)[:limit]
+
+
+def _lane(kind: TaskKind, target: str) -> dict[str, Any]:
+    return {"lane_kind": kind.value, "lane_target": target}
+
+
+def _lease(tx: Transaction, ids: Sequence[int], *, lease_us: int) -> dict[str, Any]:
+    """By what the tasks are leased from now on."""
+    lease = {"new_lease": uuid.uuid4().hex, "new_lease_until": tx.now_us + lease_us}
+    _NEW_LEASE.run(tx.connection, *({"claimed_id": one, "now": tx.now_us, **lease} for one in ids))
+    return lease
 
 
 def move(tx: Transaction, ids: Sequence[int], happening: Event, **values: Any) -> None:
@@ -163,7 +207,7 @@ def move(tx: Transaction, ids: Sequence[int], happening: Event, **values: Any) -
 
 def due_at(connection: Connection, kind: TaskKind, target: str) -> int | None:
     """When something in the lane is due, in microseconds; 0 when it is, None when nothing is there."""
-    ready, *times = connection.execute(_DUE, {"lane_kind": kind.value, "lane_target": target}).one()
+    [(ready, *times)] = _DUE.rows(connection, _lane(kind, target))
     if ready is not None:
         return 0
     return min((at for at in times if at is not None), default=None)
@@ -222,14 +266,11 @@ def settle(tx: Transaction, held: Claimed, happening: Event, **values: Any) -> A
     return row
 
 
-def done_together(tx: Transaction, held: Sequence[Claimed]) -> dict[int, Any]:
-    """Ends the leases of many tasks that succeeded; task id -> row, without those whose lease was lost."""
-    claims = {(one.task_id, one.attempts, one.lease) for one in held}
-    rows = tx.connection.execute(_HELD_TOGETHER, {"ids": [one.task_id for one in held]}).all()
-    ours = {row.task_id: row for row in rows if (row.task_id, row.attempts, row.lease) in claims}
-    if ours:
-        tx.connection.execute(_DONE_TOGETHER, {"ids": list(ours), "now": tx.now_us})
-    return ours
+def done(tx: Transaction, held: Claimed) -> Held | None:
+    """Ends the lease of a task that succeeded; None when the lease was lost."""
+    fence = {"held_id": held.task_id, "held_attempts": held.attempts, "held_lease": held.lease}
+    rows = _DONE.rows(tx.connection, {**fence, "now": tx.now_us})
+    return Held(*rows[0]) if rows else None
 
 
 def requeue(tx: Transaction, which: Any) -> int:

@@ -23,7 +23,9 @@ from router.core.findings import (
     outcome_to_json,
 )
 from router.core.uids import digest
+from router.ledger.rows import object_of
 from router.ledger.schema import computation, outcome, tally
+from router.ledger.statement import Statement
 from router.ledger.writer import Transaction
 
 #: Looks are counted by pieces of a day.
@@ -35,7 +37,7 @@ _DAY_US = 86_400_000_000
 _KEY = ("classifier", "day", "computation", "calling_ae_title")
 
 # Statements are made once: making one anew costs SQLAlchemy more than SQLite needs to run it.
-_FIND = (
+_FIND = Statement(
     select(tally.c.tally_id, tally.c.codes, tally.c.scores, tally.c.pace)
     .where(*(tally.c[name] == bindparam(f"its_{name}") for name in _KEY))
     .with_for_update()
@@ -52,7 +54,13 @@ _OF_ONE = and_(
 _OLD = _OUTCOMES.where(_OF_ONE)
 _REPLACE = update(outcome).where(_OF_ONE)
 _KEEP = insert(outcome)
-_CHANGE = update(tally).where(tally.c.tally_id == bindparam("its"))
+_CHANGE = Statement(update(tally).where(tally.c.tally_id == bindparam("its")))
+_KEPT = Statement(
+    select(outcome.c.instance_id).where(
+        outcome.c.instance_id == bindparam("of_instance"), outcome.c.classifier == bindparam("of_classifier")
+    )
+)
+_NEW_OUTCOME = Statement(insert(outcome).inline())
 _REMOVE = delete(tally).where(tally.c.tally_id == bindparam("its"))
 _NEW = insert(tally).returning(tally.c.tally_id)
 _NEW_COMPUTATION = {
@@ -97,14 +105,14 @@ def _count(tx: Transaction, value: Outcome, *, classifier: str, ae_title: str, w
     """Returns the number of its tally."""
     of = digest_of(value.classifier) if isinstance(value, Prediction) else ""
     key = dict(zip(_KEY, (classifier, tx.now_us // _DAY_US, of, ae_title), strict=True))
-    row = tx.connection.execute(_FIND, {f"its_{name}": one for name, one in key.items()}).one_or_none()
-    codes, scores, pace = (row.codes, row.scores, row.pace) if row is not None else ({}, {}, {})
+    found = _FIND.rows(tx.connection, {f"its_{name}": one for name, one in key.items()})
+    tally_id, codes, scores, pace = (found[0][0], *map(object_of, found[0][1:])) if found else (None, {}, {}, {})
     _add(codes, scores, value, 1)
     _keep_pace(pace, slot=tx.now_us % _DAY_US // (SLOT_S * 1_000_000), waited_us=waited_us)
     values = {"codes": codes, "scores": scores, "pace": pace}
-    if row is not None:
-        tx.connection.execute(_CHANGE, {"its": row.tally_id, **values})
-        return int(row.tally_id)
+    if tally_id is not None:
+        _CHANGE.run(tx.connection, {"its": tally_id, **values})
+        return int(tally_id)
     if isinstance(value, Prediction):
         known = {"computation": of, "classifier": classifier, "identity": _plain(value.classifier)}
         tx.connection.execute(_NEW_COMPUTATION[tx.connection.dialect.name], {**known, "first_at": tx.now_us})
@@ -123,7 +131,7 @@ def _take_out(tx: Transaction, counted: Any) -> None:
         return
     _add(row.codes, row.scores, outcome_from_json(counted.outcome), -1)
     if row.codes:
-        tx.connection.execute(_CHANGE, {"its": row.tally_id, "codes": row.codes, "scores": row.scores})
+        _CHANGE.run(tx.connection, {"its": row.tally_id, "codes": row.codes, "scores": row.scores})
     else:  # nothing stays of what was the only one
         tx.connection.execute(_REMOVE, {"its": row.tally_id})
 

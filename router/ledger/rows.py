@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import Row
@@ -11,6 +14,9 @@ from router.core.instance import InstanceKind, SopInstance
 from router.core.lifecycle import TaskKind
 from router.core.ports import ReportTask, Task
 from router.ledger.instants import from_us, to_us
+
+#: Of table `instance`, what a SopInstance has.
+INSTANCE_COLUMNS = tuple(field.name for field in fields(SopInstance))
 
 
 def instance_values(instance: SopInstance) -> dict[str, Any]:
@@ -55,17 +61,29 @@ def instance_of(row: Row[Any]) -> SopInstance:
     )
 
 
-def task_of(row: Row[Any]) -> Task:
-    """The task in a row of table `task` joined with its instance; the task's kind is in `task_kind`."""
+def task_of(row: Sequence[Any]) -> Task:
+    """The task in a row of the driver: six columns of table `task`, and those of INSTANCE_COLUMNS."""
+    task_id, kind, target, attempts, lease, options, *values = row
+    given = dict(zip(INSTANCE_COLUMNS, values, strict=True))
+    given["kind"] = InstanceKind(given["kind"])
+    given["received_at"] = from_us(given["received_at"])
+    given["made_by_router"] = bool(given["made_by_router"])
+    given["header"] = object_of(given["header"])
     return Task(
-        task_id=row.task_id,
-        kind=TaskKind(row.task_kind),
-        target=row.target,
-        attempts=row.attempts,
-        lease=row.lease,
-        instance=instance_of(row),
-        options=row.options,
+        task_id=task_id,
+        kind=TaskKind(kind),
+        target=target,
+        attempts=attempts,
+        lease=lease,
+        instance=SopInstance(**given),
+        options=object_of(options),
     )
+
+
+def object_of(value: Any) -> dict[str, Any]:
+    """JSON as the driver has it: SQLite's gives the text."""
+    found: dict[str, Any] = json.loads(value) if isinstance(value, str) else value
+    return found
 
 
 def report_task_of(row: Row[Any]) -> ReportTask:

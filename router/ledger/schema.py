@@ -18,7 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    bindparam,
+    literal_column,
     text,
 )
 from sqlalchemy.sql.elements import ColumnElement
@@ -30,10 +30,15 @@ METADATA = MetaData()
 _Id = BigInteger().with_variant(Integer, "sqlite")
 
 
+def word(text: str) -> ColumnElement[str]:
+    """A word of ours, written out in the statement."""
+    return literal_column(f"'{text}'", Text)
+
+
 def is_state(column: ColumnElement[str], *states: TaskState) -> ColumnElement[bool]:
     """`column` is one of `states`, written out in the statement: a planner matches a partial index only by literals."""
     # Sorted, because an index on several states is matched by their list as it is written.
-    literals = [bindparam(None, value, type_=Text, literal_execute=True) for value in sorted(s.value for s in states)]
+    literals = [word(value) for value in sorted(state.value for state in states)]
     return column == literals[0] if len(literals) == 1 else column.in_(literals)
 
 

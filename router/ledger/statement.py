@@ -53,12 +53,14 @@ class Statement:
             cursor.close()
 
     def run(self, connection: Connection, *lines: Mapping[str, Any]) -> None:
-        """Once for each line of values; nothing comes back."""
+        """Once for each line of values, which all have the same names; nothing comes back."""
+        if not lines:
+            return
+        compiled = self._of(connection.dialect, lines[0])
+        bound: Any = [compiled.parameters(line) for line in lines]
         cursor = connection.connection.cursor()
         try:
-            for line in lines:
-                compiled = self._of(connection.dialect, line)
-                cursor.execute(compiled.sql, compiled.parameters(line))
+            cursor.executemany(compiled.sql, bound)
         finally:
             cursor.close()
 

@@ -20,7 +20,7 @@ from router.core.instance import InstanceKind, SopInstance
 from router.core.lifecycle import Event, TaskKind, TaskState
 from router.core.ports import Claimed, Clock, Produced, Receipt, Study, Task
 from router.core.rules import Plan
-from router.errors import ConfigError
+from router.errors import ConfigError, LeaseLost
 from router.faults import fault_point
 from router.ledger import migrations
 from router.ledger.catalogue import Catalogue
@@ -29,7 +29,7 @@ from router.ledger.engine import Engines, check, open_engines, unusable
 from router.ledger.entry import enter, owe, owed_before, record, record_each
 from router.ledger.forgetting import Forgetting
 from router.ledger.instants import seconds_to_us, to_us
-from router.ledger.moves import bring_forward, claim, done_together, due_at, end_leases, holds, requeue, settle, sources
+from router.ledger.moves import bring_forward, claim, done, due_at, end_leases, holds, requeue, settle, sources
 from router.ledger.notices import NoticeBook
 from router.ledger.occupancy import PATIENCE_S, Occupancy, occupy
 from router.ledger.outcomes import keep_outcome
@@ -155,7 +155,9 @@ class SqlLedger:
         """Checks the lease, then: done + outcome + results + their deliver tasks. Raises LeaseLost, having written nothing."""
 
         def work(tx: Transaction) -> None:
-            held = settle(tx, task, Event.SUCCEED, settled_at=tx.now_us, error="")
+            held = done(tx, task)
+            if held is None:
+                raise LeaseLost(f"task {task.task_id} was taken over by another worker")
             what, detail = "delivered" if task.kind is TaskKind.DELIVER else "done", note
             if task.kind is TaskKind.DELIVER and produced:
                 what = "replaced"
@@ -186,18 +188,18 @@ class SqlLedger:
         self._writer.do(work)
         _committed(task.kind)
 
-    def delivered(self, done: Sequence[tuple[Task, str]], *, commit: bool = False) -> list[Task]:
+    def delivered(self, deliveries: Sequence[tuple[Task, str]], *, commit: bool = False) -> list[Task]:
         """See core.ports.Ledger."""
 
         def work(tx: Transaction) -> list[Task]:
-            ours = done_together(tx, [task for task, _ in done])
-            kept = [(ours[task.task_id], task, note) for task, note in done if task.task_id in ours]
+            settled = [(done(tx, task), task, note) for task, note in deliveries]
+            kept = [(held, task, note) for held, task, note in settled if held is not None]
             record_each(tx, kept, "delivered")
             if commit:
                 for held, task, _ in kept:
                     owe(tx, held, TaskKind.COMMIT, task.target, task.options)
             _written(TaskKind.DELIVER)
-            return [task for task, _ in done if task.task_id not in ours]
+            return [task for held, task, _ in settled if held is None]
 
         lost = self._writer.do(work)
         _committed(TaskKind.DELIVER)

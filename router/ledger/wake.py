@@ -27,45 +27,58 @@ _CHANNEL = "router_ledger"
 
 
 class Bell:
-    """Counts rings and dismissals per lane, so that none that comes between looking and sleeping is missed."""
+    """Counts rings and dismissals per lane, so that none that comes between looking and sleeping is missed.
+
+    Those of a lane sleep by themselves: on a busy node, waking everybody for every commit costs more than the commit.
+    """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._beds: dict[Lane, threading.Condition] = {}
         self._rung: Counter[Lane] = Counter()
         self._everybody = 0
         self._dismissed: Counter[Lane] = Counter()
 
     def ring(self, lanes: Iterable[Lane]) -> None:
         """There may be work in these lanes."""
-        with self._changed:
-            self._rung.update(lanes)
-            self._changed.notify_all()
+        with self._lock:
+            for lane in lanes:
+                self._rung[lane] += 1
+                self._bed(lane).notify_all()
 
     def ring_everybody(self) -> None:
         """There may be work anywhere."""
-        with self._changed:
+        with self._lock:
             self._everybody += 1
-            self._changed.notify_all()
+            for bed in self._beds.values():
+                bed.notify_all()
 
     def dismiss(self, lane: Lane) -> None:
         """Whoever waits in this lane goes home."""
-        with self._changed:
+        with self._lock:
             self._dismissed[lane] += 1
-            self._changed.notify_all()
+            self._bed(lane).notify_all()
 
     def heard(self, lane: Lane) -> tuple[int, int]:
         """What has been rung so far: to be taken before the ledger is looked into."""
-        with self._changed:
+        with self._lock:
             return self._rung[lane], self._everybody
 
     def sleep(self, lane: Lane, heard: tuple[int, int], timeout_s: float) -> bool:
         """Until something is rung that is not in `heard`. False when dismissed or when the time is over."""
-        with self._changed:
+        with self._lock:
             dismissed = self._dismissed[lane]
-            self._changed.wait_for(
+            self._bed(lane).wait_for(
                 lambda: (self._rung[lane], self._everybody) != heard or self._dismissed[lane] != dismissed, timeout_s
             )
             return self._dismissed[lane] == dismissed and (self._rung[lane], self._everybody) != heard
+
+    def _bed(self, lane: Lane) -> threading.Condition:
+        """Where those of a lane sleep."""
+        bed = self._beds.get(lane)
+        if bed is None:
+            bed = self._beds[lane] = threading.Condition(self._lock)
+        return bed
 
 
 class FileWatch:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -14,6 +16,7 @@ from router.errors import ConfigError
 from router.ledger import migrations
 from router.ledger.moves import after, sources
 from router.ledger.schema import METADATA
+from router.ledger.statement import Statement
 from router.ledger.store import SqlLedger
 from router.ledger.wake import Bell, FileWatch
 from tests.ledger.made import instance, plan
@@ -162,20 +165,43 @@ def test_every_move_in_sql_is_the_one_of_the_table(event) -> None:
     assert len(sources(event)) == sum(1 for _, other in TRANSITIONS if other is event)
 
 
-def test_claims_read_by_indexes_that_hold_no_history(tmp_path: Path) -> None:
+def test_claims_read_by_indexes_that_hold_no_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite takes a partial index only for literals: bound states would scan every task there ever was."""
     ledger = SqlLedger(url(tmp_path / "l.db"))
     plans: list[str] = []
 
-    def explain(connection, cursor, statement, parameters, context, many) -> None:
+    def explain(connection: Any, statement: str, parameters: Any) -> None:
         if statement.lstrip().startswith(("SELECT", "UPDATE")) and "FROM task" in statement + " FROM task":
             rows = connection.connection.driver_connection.execute("EXPLAIN QUERY PLAN " + statement, parameters)
             plans.extend(row[3] for row in rows)
 
-    sa.event.listen(ledger._engines.write, "before_cursor_execute", explain)
-    sa.event.listen(ledger._engines.read, "before_cursor_execute", explain)
+    def by_sqlalchemy(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: Any) -> None:
+        explain(connection, statement, parameters)
+
+    of = Statement._of
+
+    def by_driver(self: Statement, connection: Any, values: Mapping[str, Any]) -> Any:
+        compiled = of(self, connection.dialect, values)
+        explain(connection, compiled.sql, compiled.parameters(values))
+        return compiled
+
+    rows = Statement.rows
+    run = Statement.run
+
+    def explained_rows(self: Statement, connection: Any, values: Mapping[str, Any]) -> list[Any]:
+        by_driver(self, connection, values)
+        return rows(self, connection, values)
+
+    def explained_run(self: Statement, connection: Any, *lines: Mapping[str, Any]) -> None:
+        for line in lines:
+            by_driver(self, connection, line)
+        run(self, connection, *lines)
+
+    sa.event.listen(ledger._engines.write, "before_cursor_execute", by_sqlalchemy)
+    sa.event.listen(ledger._engines.read, "before_cursor_execute", by_sqlalchemy)
     ledger.accept(instance(), plan())
-    plans.clear()
+    monkeypatch.setattr(Statement, "rows", explained_rows)
+    monkeypatch.setattr(Statement, "run", explained_run)
     tasks = ledger.claim(TaskKind.DELIVER, "pacs", lease_s=60, limit=9)
     ledger._due_in_s((TaskKind.DELIVER, "pacs"))
     ledger.complete(tasks[0])
