@@ -111,7 +111,7 @@ PAGES: Mapping[str, Ask] = {
     "an image, one of 180": _get(lambda known: f"/images/{known.slice().first_id}"),
     "an image, just received": _get(lambda known: f"/images/{known.image_id}"),
     "its radiograph, looked at before": _get(lambda known: f"/images/{known.image_id}/pixels"),
-    "a report": _get(lambda known: f"/reports/{known.report_id}"),
+    "a report, looked at before": _get(lambda known: f"/reports/{known.report_id}"),
     "Failed": _get(lambda _: "/failed"),
     "Failed, of one kind": _get(lambda _: "/failed?kind=deliver&target=sink"),
     "Conflicts": _get(lambda _: "/conflicts"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, and_, bindparam, func, literal, or_, select, union_all
+from sqlalchemy import Connection, Engine, Select, and_, bindparam, func, literal, select, union_all
 from sqlalchemy.sql.elements import ColumnElement
 
 from router.core.instance import InstanceKind, SopInstance
@@ -157,17 +157,14 @@ class Search:
         ):
             if value:
                 query = query.where(column == value)
-        if criteria.uid:
-            of_instance = select(instance.c.study_instance_uid).where(instance.c.sop_instance_uid == criteria.uid)
-            query = query.where(
-                or_(
-                    catalogue.c.study_instance_uid == criteria.uid,
-                    catalogue.c.study_instance_uid.in_(of_instance),
-                )
-            )
         if before_id is not None:
             query = query.where(catalogue.c.catalogue_id < before_id)
         with self._engine.connect() as connection:
+            if criteria.uid:
+                # Two questions: with both in one, PostgreSQL looks at every study.
+                of_instance = select(instance.c.study_instance_uid).where(instance.c.sop_instance_uid == criteria.uid)
+                known = connection.execute(of_instance.distinct()).scalars()
+                query = query.where(catalogue.c.study_instance_uid.in_([criteria.uid, *known]))
             rows = connection.execute(query).all()
             uids = {"uids": [row.study_instance_uid for row in rows]}
             failed = set(connection.execute(_FAILED_STUDIES, uids).scalars()) if rows else ()

@@ -122,17 +122,22 @@ class Tallies:
         }
 
     def scores(
-        self, classifier: str, *, since: date, finding: str | None = None, calling_ae_title: str | None = None
+        self,
+        classifier: str,
+        *,
+        since: date,
+        finding: str | None = None,
+        calling_ae_titles: Collection[str] | None = None,
     ) -> list[DayScores]:
-        """By day; of one finding and of one calling AE title, or of all."""
+        """By day; of one finding and of some calling AE titles, or of all."""
         # A path of SQLite's JSON has no way to write a quotation mark.
         alone = finding if finding is not None and '"' not in finding else None
         what = tally.c.scores[alone] if alone is not None else tally.c.scores
         query = select(tally.c.day, tally.c.calling_ae_title, tally.c.computation, what.label("what")).where(
             tally.c.classifier == classifier, tally.c.day >= _number(since), tally.c.computation != ""
         )
-        if calling_ae_title is not None:
-            query = query.where(tally.c.calling_ae_title == calling_ae_title)
+        if calling_ae_titles is not None:
+            query = query.where(tally.c.calling_ae_title.in_(calling_ae_titles))
         found = []
         with self._engine.connect() as connection:
             for row in connection.execute(query.order_by(tally.c.day)):

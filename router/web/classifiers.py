@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Protocol
 
 from starlette.responses import Response
@@ -204,17 +204,18 @@ class ClassifierPage:
         last = day_of(self._drifts.now())
         first = last - timedelta(days=choice.days - 1)
         reference, recent = self._drifts.windows()
-        panels = []
         most = min(_PANELS_MAX, _PANEL_DAYS_MAX // choice.days)
-        for ae_title in wanted[:most]:
-            rows = self._rows(choice, ae_title, first)
-            if rows:
-                judgement = of_finding.get(ae_title)
-                panels.append(panel(rows, judgement, first=first, last=last, reference=reference, recent=recent))
+        rows: dict[str, list[DayScores]] = {ae_title: [] for ae_title in wanted[:most]}
+        for row in self._tallies.scores(
+            choice.classifier, since=first, finding=choice.finding, calling_ae_titles=list(rows)
+        ):
+            rows[row.calling_ae_title].append(row)
+        panels = [
+            panel(of_one, of_finding.get(ae_title), first=first, last=last, reference=reference, recent=recent)
+            for ae_title, of_one in rows.items()
+            if of_one
+        ]
         return panels, max(0, len(wanted) - most)
-
-    def _rows(self, choice: Choice, ae_title: str, first: date) -> Sequence[DayScores]:
-        return self._tallies.scores(choice.classifier, since=first, finding=choice.finding, calling_ae_title=ae_title)
 
 
 def reason_of(code: str) -> str:

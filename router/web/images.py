@@ -15,8 +15,8 @@ from router.errors import SpoolDamaged
 from router.ledger.queries import InstanceStatus, Queries
 from router.ledger.search import Search, Step
 from router.web.paper import Paper
-from router.web.report import Line, UnreadableReport, findings_of, read_report
-from router.web.tree import Tree, read_tree
+from router.web.report import Line, UnreadableReport, findings_of
+from router.web.tree import Tree, lines_of, read_tree
 from router.web.viewer import ViewerPages
 from router.web.ways import NotFound, Visit
 
@@ -105,8 +105,8 @@ class ImagePages:
         problem = ""
         visit.record(events.viewed(self._node, visit.person, events.seen_of([status.instance])))
         try:
-            path = self._spool_path(status.instance.spool_key)
-            lines, tree = read_report(path), read_tree(path)
+            tree = read_tree(self._spool_path(status.instance.spool_key))
+            lines = lines_of(tree.content)
         except SpoolDamaged:
             problem = "Its bytes are not in the spool any more: they are freed some time after the last delivery. The archive has it."
         except UnreadableReport as error:

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 _BYTE_COUNT_MAX = 4 * 2**20
-_LINES_MAX = 2000
-_DEPTH_MAX = 16
 
 
 class UnreadableReport(Exception):
@@ -26,12 +23,6 @@ class Line:
     name: str
     """Its concept."""
     value: str
-
-
-def read_report(path: Path) -> Sequence[Line]:
-    """Every content item in the order of the document. Raises UnreadableReport."""
-    with open_report(path) as data_set:
-        return list(islice(_lines(data_set, 0), _LINES_MAX))
 
 
 @contextmanager
@@ -49,13 +40,6 @@ def open_report(path: Path) -> Iterator[Any]:
         raise UnreadableReport(f"It cannot be read ({type(error).__name__}).") from error
 
 
-def _lines(item: Any, depth: int) -> Iterator[Line]:
-    yield Line(depth=depth, name=_meaning(item.get("ConceptNameCodeSequence")), value=_value(item))
-    if depth < _DEPTH_MAX:
-        for child in item.get("ContentSequence") or ():
-            yield from _lines(child, depth + 1)
-
-
 #: Value type -> the attribute that holds the value.
 PLAIN = {
     "TEXT": "TextValue",
@@ -65,27 +49,6 @@ PLAIN = {
     "DATE": "Date",
     "TIME": "Time",
 }
-
-
-def _value(item: Any) -> str:
-    match str(item.get("ValueType", "")):
-        case "NUM":
-            for measured in item.get("MeasuredValueSequence") or ():
-                unit = _meaning(measured.get("MeasurementUnitsCodeSequence"))
-                return f"{measured.get('NumericValue', '')} {'' if unit == 'no units' else unit}".strip()
-            return "no value"
-        case "CODE":
-            return _meaning(item.get("ConceptCodeSequence"))
-        case "IMAGE" | "COMPOSITE":
-            return " ".join(
-                str(one.get("ReferencedSOPInstanceUID", "")) for one in item.get("ReferencedSOPSequence") or ()
-            )
-        case plain:
-            return str(item.get(PLAIN[plain], "")) if plain in PLAIN else ""
-
-
-def _meaning(sequence: Any) -> str:
-    return str(sequence[0].get("CodeMeaning", "")) if sequence else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

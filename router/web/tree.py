@@ -6,12 +6,14 @@ Bounded in size, depth and number, as `web.report` is: a document too large to b
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from router.web.report import PLAIN, open_report
+from router.web.report import PLAIN, Line, open_report
 
 _NODES_MAX = 4000
 _DEPTH_MAX = 16
@@ -70,12 +72,42 @@ class Tree:
 
 
 def read_tree(path: Path) -> Tree:
-    """Raises UnreadableReport."""
+    """Raises UnreadableReport. The last ones are kept: reading a hundred items takes tens of milliseconds."""
+    with suppress(OSError):  # told by whoever opens it
+        facts = path.stat()
+        return _read(path, facts.st_mtime_ns, facts.st_size)
+    return _read(path, 0, 0)
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, _mtime_ns: int, _byte_count: int) -> Tree:
     with open_report(path) as data_set:
         room = _Room()
         content = _item(data_set, 0, room)
         header = [*_elements(data_set.file_meta, 0, room), *_elements(data_set, 0, room)]
         return Tree(content=content, header=header, cut=room.cut)
+
+
+def lines_of(item: Item, depth: int = 0) -> list[Line]:
+    """Every content item in the order of the document, as people read it."""
+    name = item.name.meaning if item.name else ""
+    return [
+        Line(depth=depth, name=name, value=_told(item)),
+        *(line for one in item.below for line in lines_of(one, depth + 1)),
+    ]
+
+
+def _told(item: Item) -> str:
+    match item.value_type:
+        case "NUM":
+            unit = item.code.meaning if item.code else ""
+            return f"{item.value} {'' if unit == 'no units' else unit}".strip()
+        case "CODE":
+            return item.code.meaning if item.code else ""
+        case "CONTAINER":
+            return ""
+        case _:
+            return item.value
 
 
 class _Room:

@@ -165,7 +165,7 @@ def test_one_finding_of_one_ae_title_is_read_whatever_it_is_called(ledger: SqlLe
     receive(ledger, "1.1", ae_title="A")
     receive(ledger, "1.2", ae_title="B")
     look(ledger, said(0.9), limit=2)
-    (row,) = ledger.tallies.scores("cxr", since=SINCE, finding='Odd "$.name', calling_ae_title="B")
+    (row,) = ledger.tallies.scores("cxr", since=SINCE, finding='Odd "$.name', calling_ae_titles=["B"])
     assert (row.threshold, row.scores.present_count, row.scores.count, row.scores.bins[4]) == (0.7, 0, 1, 0)
     assert row.scores.bins[3] == 1, "1 - 0.9 is a little less than 0.1"
     assert ledger.tallies.scores("cxr", since=SINCE, finding="nothing of that name") == []

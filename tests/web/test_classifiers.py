@@ -125,7 +125,7 @@ def test_of_each_calling_ae_title_there_is_a_plot_and_a_table_that_says_the_same
         assert f"Effusion from {ae_title} {verdict}" in text_of(page)
     assert page.count('class="days" role="img"') == page.count("<details><summary>As a table") == 3
     (day, *_) = weeks.ledger.tallies.scores(
-        "cxr", since=day_of(weeks.clock.now()), finding="Effusion", calling_ae_title=STEADY
+        "cxr", since=day_of(weeks.clock.now()), finding="Effusion", calling_ae_titles=[STEADY]
     )
     row = f"{day.day} {day.scores.count} {day.scores.quantile(0.1):.2f} {day.scores.quantile(0.5):.2f}"
     assert row in text_of(page)
