@@ -86,7 +86,7 @@ class Tally:
             f"{'tasks owed / failed':28}{self.owed} / {self.failed}",
             f"{'rows without a file':28}{self.missing_files}",
             f"{'not ended by SIGTERM':28}{len(self.not_ended)}",
-            f"{'delivered once more':28}{self.delivered_again} (harmless: at most one per association and kill)",
+            f"{'delivered once more':28}{self.delivered_again} (harmless: at most what one association had claimed, per kill)",
             f"{'orphans left in the spool':28}{self.orphans} (harmless: removed after a grace time)",
             f"{'refused':28}{', '.join(f'{k} x {v}' for k, v in sorted(self.refused.items())) or 'none'}",
             "ended",
