@@ -26,6 +26,9 @@ PERIODS = (35, 90, 365)
 #: So many calling AE titles beside each other, and so many days of all of them; one alone can be chosen among more.
 _PANELS_MAX, _PANEL_DAYS_MAX = 6, 1100
 _CHOICES_MAX = 500
+_DRAWN_MAX = 32
+#: Classifier, finding, calling AE title, days.
+Plotted = tuple[str, str, str, int]
 _PACE_DAYS = 7
 #: Codes of outcomes that no gate gives.
 _MORE_REASONS = {
@@ -125,12 +128,14 @@ class ClassifierPage:
         self._tallies = tallies
         self._drifts = drifts
         self._paper = paper
+        self._drawn: tuple[Mapping[str, Sequence[Judged]], dict[Plotted, tuple[Sequence[Panel], int]]] = {}, {}
+        """Plots, as old as the judgement that is marked in them: reading a year of scores takes a tenth of a second."""
 
     def page(self, visit: Visit) -> Response:
         """All classifiers, and the scores of one finding. Counts, names and AE titles: nothing of patients."""
         judged = self._drifts()
         choice = self._choice(visit, judged)
-        panels, more = self._panels(choice, judged) if choice is not None else ([], 0)
+        panels, more = self._kept_panels(choice, judged) if choice is not None else ([], 0)
         return self._paper.page(
             "classifiers.html",
             principal=visit.principal,
@@ -195,6 +200,16 @@ class ClassifierPage:
             findings=findings,
             calling_ae_titles=ae_titles[:_CHOICES_MAX],
         )
+
+    def _kept_panels(self, choice: Choice, judged: Mapping[str, Sequence[Judged]]) -> tuple[Sequence[Panel], int]:
+        of, drawn = self._drawn
+        if of is not judged or len(drawn) >= _DRAWN_MAX:
+            drawn = {}
+            self._drawn = judged, drawn
+        key = choice.classifier, choice.finding, choice.calling_ae_title, choice.days
+        if key not in drawn:
+            drawn[key] = self._panels(choice, judged)
+        return drawn[key]
 
     def _panels(self, choice: Choice, judged: Mapping[str, Sequence[Judged]]) -> tuple[Sequence[Panel], int]:
         """One for each calling AE title, the marked ones and then the busiest first; and how many more there are."""
