@@ -44,6 +44,7 @@ class Modality:
     def __init__(self, node: RouterProcess) -> None:
         self.node = node
         self.reports: queue.Queue[Report] = queue.Queue()
+        self._unanswered: list[Report] = []
         self.roles: list[tuple[bool, bool]] = []
         self.port = free_port()
 
@@ -53,8 +54,19 @@ class Modality:
             str(item.ReferencedSOPInstanceUID): int(item.FailureReason) for item in info.get("FailedSOPSequence", ())
         }
         committed = [str(item.ReferencedSOPInstanceUID) for item in info.get("ReferencedSOPSequence", ())]
-        self.reports.put(Report(event.event_type, str(info.TransactionUID), committed, failed))
+        self._unanswered.append(Report(event.event_type, str(info.TransactionUID), committed, failed))
         return 0x0000, None
+
+    def _sent(self, _event: Any) -> None:
+        """Something went out: with it the answer to what was heard. A test that knew of it earlier would release the
+        association before, and pynetdicom breaks down over that.
+        """
+        while self._unanswered:
+            self.reports.put(self._unanswered.pop(0))
+
+    @property
+    def _handlers(self) -> list[Any]:
+        return [(evt.EVT_N_EVENT_REPORT, self._heard), (evt.EVT_DATA_SENT, self._sent)]
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -66,7 +78,7 @@ class Modality:
             for role in event.assoc.requestor.role_selection.values():
                 self.roles.append((role.scu_role, role.scp_role))
 
-        handlers = [(evt.EVT_N_EVENT_REPORT, self._heard), (evt.EVT_ACCEPTED, negotiated)]
+        handlers = [*self._handlers, (evt.EVT_ACCEPTED, negotiated)]
         server = ae.start_server((HOST, self.port), block=False, evt_handlers=handlers)
         try:
             yield
@@ -77,9 +89,7 @@ class Modality:
     def association(self) -> Iterator[Any]:
         ae = AE(ae_title=self.ae_title)
         ae.add_requested_context(PUSH)
-        assoc = ae.associate(
-            HOST, self.node.port, ae_title="ROUTER", evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._heard)]
-        )
+        assoc = ae.associate(HOST, self.node.port, ae_title="ROUTER", evt_handlers=self._handlers)
         assert assoc.is_established
         try:
             yield assoc

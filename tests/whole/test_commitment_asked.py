@@ -107,6 +107,8 @@ def test_a_modality_nobody_can_call_hears_when_it_asks_again(scp_node: RouterPro
     wait_until(lambda: scp_node.events("commitment.not_reported"), DEADLINE_S)
     assert "give its [[peers]] entry a port" in scp_node.events("commitment.not_reported")[0]["reason"]
     assert "requestors" in scp_node.run("queue").stdout, "people see it"
+    # Not in the moment in which it is tried again, when a worker has it: after the second try that is 5 s away and more.
+    wait_until(lambda: len(scp_node.events("commitment.not_reported")) > 1, DEADLINE_S)
     with modality.association() as assoc:
         _, second_uid = modality.ask(assoc, [reference(MR)])
         heard = {modality.next_report().transaction_uid, modality.next_report().transaction_uid}
