@@ -118,6 +118,9 @@ def _postgresql(url: URL) -> Engines:
         ) from error
     url = url.set(drivername="postgresql+psycopg")
     options = "-c synchronous_commit=on -c idle_in_transaction_session_timeout=60000"
+    options += (
+        " -c max_parallel_workers_per_gather=0"  # counting a large ledger must not take every core from receiving
+    )
     # A server that vanishes without a word must not hold the one writer, and with it every C-STORE, for the kernel's hours.
     alive = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30000}
     arguments: dict[str, Any] = {

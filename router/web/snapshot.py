@@ -26,7 +26,7 @@ from router.web.warnings import warnings
 #: A ledger with fewer instances is counted for each page.
 _LARGE = 20_000
 #: Counting a larger one may take this share of the time, at most.
-_SHARE = 0.05
+_SHARE = 0.02
 #: Whoever asks for older ones waits until they are counted.
 _AGE_MAX_S = 300.0
 
