@@ -95,7 +95,13 @@ to = ["it@hospital.example"]
             node.start()
             wait_until(lambda: hooks.of("destination_down") and hooks.of("finding"), DEADLINE_S, "both are told")
             pacs.start()  # it takes images and no reports: these fail for good
-            wait_until(lambda: hooks.of("destination_up") and hooks.of("task_failed"), DEADLINE_S, "both are told")
+            try:
+                wait_until(lambda: hooks.of("destination_up") and hooks.of("task_failed"), DEADLINE_S, "both are told")
+            except AssertionError:
+                print(
+                    [message["event"] for message in hooks.messages], *node.log.read_text().splitlines()[-60:], sep="\n"
+                )
+                raise
             wait_until(lambda: node.events("notify.deferred"), DEADLINE_S, "mail was tried, and nobody was there")
             with Mails(certificate, port=mail_port) as mails:
                 wait_until(lambda: len(mails.taken) >= 4, DEADLINE_S, "mail is told the same later")
