@@ -19,6 +19,8 @@ from router.spool.group import FolderSync
 
 #: As many as arrive while a folder is synced, and some; each keeps a file descriptor.
 STOCK = 32
+#: After a disk made none: whoever took one meanwhile may have asked for more before we listened again.
+_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class Names:
             except OSError:  # who takes the next one tries for himself, and tells his sender
                 with self._changed:
                     if not self._closed:
-                        self._changed.wait()
+                        self._changed.wait(_AGAIN_S)
                 continue
             with self._changed:
                 self._stock.extend(made)
