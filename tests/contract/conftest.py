@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from router.ledger.store import SqlLedger
 from tests.conftest import missing
 from tests.ledger import made
+from tests.ledger.made import FakeClock
 from tests.peers import ProgramMissing
 
 
@@ -31,3 +33,15 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         return
     with made.database(request.getfixturevalue("postgres_url")) as url:
         yield url
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def ledger(ledger_url: str, clock: FakeClock) -> Iterator[SqlLedger]:
+    ledger = SqlLedger(ledger_url, clock=clock)
+    yield ledger
+    ledger.close()

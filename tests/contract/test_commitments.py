@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -16,18 +15,6 @@ from router.ledger.store import SqlLedger
 from tests.ledger.made import CT, START, FakeClock, instance, plan
 
 A, B = Reference(CT, "1.1"), Reference(CT, "1.2")
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def ledger(ledger_url: str, clock: FakeClock) -> Iterator[SqlLedger]:
-    ledger = SqlLedger(ledger_url, clock=clock)
-    yield ledger
-    ledger.close()
 
 
 def request(*references: Reference, uid: str = "2.25.1", peer: str = "CR_ROOM1") -> CommitmentRequest:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,18 +27,6 @@ PLAN = Plan(
 )
 HEADER = {"PatientID": "PID-4711-X", "AccessionNumber": "ACC-0815"}
 STUDY = "1.2"
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def ledger(ledger_url: str, clock: FakeClock) -> Iterator[SqlLedger]:
-    ledger = SqlLedger(ledger_url, clock=clock)
-    yield ledger
-    ledger.close()
 
 
 def receive(ledger: SqlLedger, uid: str, *, study: str = STUDY, header: dict[str, str] | None = None) -> Receipt:

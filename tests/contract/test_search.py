@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,18 +17,6 @@ from router.ledger.search import OBJECTS_MAX, Criteria
 from router.ledger.store import SqlLedger
 from tests.ledger import version_1
 from tests.ledger.made import FakeClock, instance, plan
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def ledger(ledger_url: str, clock: FakeClock) -> Iterator[SqlLedger]:
-    ledger = SqlLedger(ledger_url, clock=clock)
-    yield ledger
-    ledger.close()
 
 
 def image(uid: str, *, study: str = "1.2", patient: str = "P1", accession: str = "A1", ae: str = "CR1") -> SopInstance:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -23,18 +22,6 @@ PREDICTION = Prediction(
     ),
     findings=(Finding(label="Effusion", score=0.75, raw=0.5),),
 )
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def ledger(ledger_url: str, clock: FakeClock) -> Iterator[SqlLedger]:
-    ledger = SqlLedger(ledger_url, clock=clock)
-    yield ledger
-    ledger.close()
 
 
 def plan(*results: str, to: tuple[str, ...] = ("pacs",), deliver: tuple[str, ...] = ()) -> Plan:

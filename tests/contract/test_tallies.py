@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,18 +30,6 @@ from tests.report.made import prediction
 
 SINCE = day_of(START) - timedelta(days=1)
 LATERAL = NotAnalysed(code="lateral", reason="a lateral view")
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def ledger(ledger_url: str, clock: FakeClock) -> Iterator[SqlLedger]:
-    ledger = SqlLedger(ledger_url, clock=clock)
-    yield ledger
-    ledger.close()
 
 
 def said(score: float, *, weights: str = "c0" * 32) -> Prediction:
