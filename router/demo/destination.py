@@ -144,12 +144,13 @@ class FolderScp:
         self.description = f"a folder-writing Storage SCP (no Orthanc installed), files in {folder}"
 
     def start(self) -> None:
-        from pynetdicom import AE, _config, evt
+        from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
 
         self._folder.mkdir(parents=True, exist_ok=True)
-        # A process-wide switch of pynetdicom: any SOP class the requestor proposes is taken. Only the SCP side reads it.
-        _config.UNRESTRICTED_STORAGE_SERVICE = True
         ae = AE(ae_title=self.ae_title)
+        # One by one: pynetdicom's switch for «any SOP class» is of the whole process, and every other SCP in it would obey.
+        for context in AllStoragePresentationContexts:
+            ae.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES)
         ae.maximum_pdu_size = 131072
         self._server = ae.start_server((HOST, 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
         self.port = int(self._server.socket.getsockname()[1])

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import pytest
+from pynetdicom import _config
 from rich.console import Console
 
 from router.classify.phantom import phantom_dicom
@@ -38,6 +39,7 @@ def test_without_orthanc_the_demo_delivers_to_files(tmp_path: Path) -> None:
     assert code == 0, shown
     assert "folder-writing Storage SCP" in shown
     assert len(list((tmp_path / "out" / "destination").glob("*.dcm"))) == 3, "an image, its report, its heatmap"
+    assert not _config.UNRESTRICTED_STORAGE_SERVICE, "every other SCP of this process would take everything, too"
 
 
 @pytest.mark.usefixtures("without_orthanc")
