@@ -22,6 +22,8 @@ _PDU_HEAD = struct.Struct(">BxL")
 _ITEM = struct.Struct(">BxH")
 _PDU_BYTE_COUNT_MAX = 131072
 _BUFFER_BYTE_COUNT = 2**20
+#: So much is read at once where a head may stand; of a longer PDU the rest is thrown away where the system has it.
+_READ_BYTE_COUNT = 2**14
 _P_DATA_TF, _RELEASE_RQ = 4, 5
 _COMMAND, _LAST = 1, 2
 
@@ -77,7 +79,7 @@ def serve(peer: socket.socket, window: int) -> None:
                 # A release or abort is shorter than the head of a P-DATA.
                 if not (end >= 10 and buffer[0] != _P_DATA_TF):
                     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-                    got = peer.recv_into(view[end:])
+                    got = peer.recv_into(view[end:], _READ_BYTE_COUNT)
                     if not got:
                         return
                     end += got
@@ -100,11 +102,11 @@ def serve(peer: socket.socket, window: int) -> None:
                     if not more_comes:
                         peer.sendall(answer)
                 continue
-            while left > end - start:  # of a data set nothing is kept
-                left -= end - start
+            if left > end - start:
+                _discard(peer, view, left - (end - start))
                 start = end = 0
-                end = _more(peer, view, 0)
-            start += left
+            else:
+                start += left
             if control & _LAST:
                 instance_count += 1
                 peer.sendall(answer)
@@ -114,10 +116,19 @@ def serve(peer: socket.socket, window: int) -> None:
 
 
 def _more(peer: socket.socket, view: memoryview, at: int) -> int:
-    got = peer.recv_into(view[at:])
+    got = peer.recv_into(view[at:], _READ_BYTE_COUNT)
     if not got:
         raise ConnectionError
     return got
+
+
+def _discard(peer: socket.socket, view: memoryview, count: int) -> None:
+    """Linux copies nothing of TCP's bytes with MSG_TRUNC (tcp(7)), whatever buffer it is given."""
+    while count:
+        got = peer.recv_into(view, min(count, len(view)), socket.MSG_TRUNC)
+        if not got:
+            raise ConnectionError
+        count -= got
 
 
 def _exactly(peer: socket.socket, count: int) -> bytes:
