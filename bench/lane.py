@@ -14,7 +14,7 @@ from router.core.lifecycle import TaskKind
 from router.core.retry import RetryPolicy
 from router.core.rules import Plan
 from router.deliver.dicom import DicomDestination
-from router.deliver.fresh import FreshFiles, FreshlyAccepted
+from router.deliver.fresh import FreshFiles
 from router.deliver.sources import Source, find
 from router.deliver.step import DeliverStep
 from router.ledger.store import SqlLedger
@@ -32,11 +32,11 @@ def stored(paths: Sequence[Path], port: int, ae_title: str, *, verify: bool = Fa
     settings = DestinationSettings(name=_NAME, type="dicom")
     clock, policy = SystemClock(), RetryPolicy()
     with tempfile.TemporaryDirectory(dir=paths[0].parent) as folder:
-        spool = FileSpool(Path(folder) / "spool")
+        fresh = FreshFiles(for_s=0 if verify else SpoolSettings().verify_after_s)
+        spool = FileSpool(Path(folder) / "spool", committed=fresh.note)
         ledger = SqlLedger(f"sqlite:///{folder}/ledger.db")
-        fresh = FreshFiles(spool.path, for_s=0 if verify else SpoolSettings().verify_after_s)
         for path in paths:
-            FreshlyAccepted(ledger, fresh).accept(_received(path, spool), Plan(rules=(), deliver=(_NAME,)))
+            ledger.accept(_received(path, spool), Plan(rules=(), deliver=(_NAME,)))
         destination = DicomDestination(
             name=_NAME,
             settings=DicomDestination.Settings(ae_title=ae_title, host=HOST, port=port),

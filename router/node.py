@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import make_url
 
@@ -28,13 +28,12 @@ from router.confinement import no_core_dumps
 from router.core.admission import Limits
 from router.core.commitment import CommitmentReport, CommitmentRequest, Promise, report_on
 from router.core.lifecycle import TaskKind
-from router.core.ports import Ledger
 from router.core.retry import RetryPolicy
 from router.core.uids import digest
 from router.deliver.address import address_of
 from router.deliver.commit import ASK_CAP_S, CommitStep, Committer
 from router.deliver.dicom import DicomDestination
-from router.deliver.fresh import FreshFiles, FreshlyAccepted
+from router.deliver.fresh import FreshFiles
 from router.deliver.notify import ReportStep, Requestors
 from router.deliver.step import DeliverStep
 from router.ending import Ending
@@ -191,7 +190,8 @@ def build_node(settings: Settings) -> Node:
     """Every part, joined and not started. Raises ConfigError when folder, ledger or port cannot be used."""
     clock = SystemClock()
     with contextlib.ExitStack() as undo:
-        spool = FileSpool(settings.spool.path)
+        fresh = FreshFiles(for_s=settings.spool.verify_after_s)
+        spool = FileSpool(settings.spool.path, committed=fresh.note)
         undo.callback(spool.close)
         ledger = open_ledger(settings)
         undo.callback(ledger.close)
@@ -200,7 +200,6 @@ def build_node(settings: Settings) -> Node:
             emit("task.brought_forward", level=logging.WARNING, count=count)
         if make_url(settings.ledger.url).get_backend_name() == "sqlite":
             ledger.end_all_leases()  # whoever held them is gone: we are its only node
-        fresh = FreshFiles(spool.path, for_s=settings.spool.verify_after_s)
         tracer = build_tracer(settings, ledger.trail)
         workers: list[Worker] = []
         analysts: dict[str, list[ChildAnalyst]] = {}
@@ -271,7 +270,7 @@ def build_node(settings: Settings) -> Node:
             settings=settings.node,
             peers=settings.peers,
             spool=spool,
-            ledger=cast(Ledger, FreshlyAccepted(ledger, fresh)),
+            ledger=ledger,
             plan=settings.rule_book().plan,
             clock=clock,
             limits=Limits(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
+from router.observe import log
 from tests import peers
 from tests import samples as sample_files
 
@@ -109,3 +110,11 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     both = folder / "both.pem"
     both.write_text((folder / "cert.pem").read_text() + (folder / "key.pem").read_text())
     return both
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Mapping[str, object]]]:
+    """Name and fields of each event from now on, whether it is written or not."""
+    events: list[tuple[str, Mapping[str, object]]] = []
+    monkeypatch.setattr(log, "_WITNESSES", [*log._WITNESSES, lambda event, fields: events.append((event, fields))])
+    return events

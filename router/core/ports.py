@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from router.core.commitment import CommitmentReport, CommitmentRequest, Standing
 from router.core.findings import ClassifierIdentity, NotAnalysed, Outcome, Prediction
@@ -34,6 +34,13 @@ class Clock(Protocol):
 # ---- receive -> spool -> ledger
 
 
+class Readable(Protocol):
+    """As much of a file as reading a header needs."""
+
+    def seek(self, position: int, /) -> int: ...
+    def read(self, byte_count: int, /) -> bytes: ...
+
+
 class SpoolWriter(Protocol):
     """One instance on its way to the disk. Leave it by `commit`; `discard` removes every trace and may be called twice."""
 
@@ -41,8 +48,8 @@ class SpoolWriter(Protocol):
         """Appends. Raises OSError (ENOSPC among them)."""
         ...
 
-    def reader(self) -> BinaryIO:
-        """What has been written so far, from its first byte; the caller closes it. Raises OSError."""
+    def reader(self) -> Readable:
+        """What has been written so far, from its first byte; until `commit` or `discard`. Raises OSError."""
         ...
 
     def commit(self) -> str:

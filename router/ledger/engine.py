@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from router.errors import ConfigError
 from router.ledger.mounts import network_file_system
@@ -19,6 +20,8 @@ from router.ledger.mounts import network_file_system
 BUSY_TIMEOUT_S = 30
 #: Patients' data is among the parameters, and an error's text may be printed.
 _DISCREET = {"hide_parameters": True}
+#: IMMEDIATE: the write lock is taken at the start, where waiting for it is possible, and not in the middle.
+_BEGIN = "BEGIN IMMEDIATE"
 #: RETURNING came with 3.35 (2021-03-12).
 SQLITE_VERSION_MIN = (3, 35, 0)
 
@@ -92,10 +95,55 @@ def _sqlite(url: URL) -> Engines:
     read = create_engine(url, pool_size=4, max_overflow=64, **arguments)
     event.listen(write, "connect", _pragmas_of_writer)
     event.listen(read, "connect", _pragmas_of_reader)
-    # IMMEDIATE: the write lock is taken at the start, where waiting for it is possible, and not in the middle.
-    event.listen(write, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    event.listen(write, "begin", _begin_to_write)
     event.listen(read, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     return Engines(url=url, write=write, read=read)
+
+
+def write_transaction(connection: Connection) -> AbstractContextManager[Any]:
+    """One transaction of a connection of `Engines.write`; raises DBAPIError where it cannot be begun or committed."""
+    return _Direct(connection) if connection.dialect.name == "sqlite" else connection.begin()
+
+
+class _Direct:
+    """A transaction of SQLite by its driver alone: SQLAlchemy's bookkeeping would cost more than the statements."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        try:
+            driver: Any = self._connection.connection.driver_connection
+            driver.execute(_BEGIN)
+        except sqlite3.OperationalError as error:
+            raise OperationalError(_BEGIN, None, error) from error
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is not None:
+                self._roll_back()
+            elif (
+                self._connection.in_transaction()
+            ):  # somebody asked by way of SQLAlchemy, which noted a transaction then
+                self._connection.commit()
+            else:
+                self._connection.dialect.do_commit(self._connection.connection)
+        except BaseException as error:
+            self._roll_back()
+            if isinstance(error, sqlite3.OperationalError):
+                raise OperationalError("COMMIT", None, error) from error
+            raise
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction():
+            self._connection.rollback()
+        self._connection.dialect.do_rollback(self._connection.connection)
+
+
+def _begin_to_write(connection: Connection) -> None:
+    driver: Any = connection.connection.driver_connection
+    if not driver.in_transaction:  # else `_Direct` has begun
+        connection.exec_driver_sql(_BEGIN)
 
 
 def _pragmas_of_writer(connection: Any, _record: object) -> None:

@@ -13,8 +13,6 @@ from typing import Any
 from sqlalchemy import Connection, Executable
 from sqlalchemy.engine import Dialect
 
-_Process = Callable[[Any], Any] | None
-
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
@@ -22,15 +20,15 @@ class _Compiled:
 
     sql: str
     names: tuple[str, ...]
-    processes: tuple[_Process, ...]
+    processes: tuple[tuple[int, Callable[[Any], Any]], ...]
+    """Of those values that the driver wants in another form: where they stand, and how they get it."""
     positional: bool
 
     def parameters(self, values: Mapping[str, Any]) -> Sequence[Any] | Mapping[str, Any]:
         """As the driver wants them. Raises KeyError when one is missing."""
-        bound = [
-            values[name] if process is None else process(values[name])
-            for name, process in zip(self.names, self.processes, strict=True)
-        ]
+        bound = [values[name] for name in self.names]
+        for index, process in self.processes:
+            bound[index] = process(bound[index])
         return bound if self.positional else dict(zip(self.names, bound, strict=True))
 
 
@@ -77,8 +75,9 @@ class Statement:
         form: Any = (own or list(self._forms))[0]
         compiled = form.compile(dialect=dialect, column_keys=columns)
         names = tuple(compiled.positiontup or compiled.binds)
-        processes = tuple(compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect) for name in names)
-        return _Compiled(str(compiled), names, processes, positional=bool(compiled.positional))
+        processes = (compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect) for name in names)
+        needed = tuple((index, process) for index, process in enumerate(processes) if process is not None)
+        return _Compiled(str(compiled), names, needed, positional=bool(compiled.positional))
 
 
 def _dialect_of(form: Executable) -> str:

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine
 
 from router.core.lifecycle import TaskKind
+from router.ledger.engine import write_transaction
 
 T = TypeVar("T")
 #: At most this many pieces of work share a transaction.
@@ -166,7 +167,7 @@ class GroupCommit:
         connection = self._connection()
         lanes: set[Lane] = set()
         try:
-            with connection.begin():
+            with write_transaction(connection):
                 now_us = self._now_us(connection)
                 self._stage = _Stage.WORK
                 results = []

@@ -11,14 +11,13 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TextIO
 
 from router.observe.events import EVENTS
 
-_LOGGER = logging.getLogger("router")
-_LOGGER.addHandler(logging.NullHandler())  # a command that does not configure a log writes none
 #: Told of each event, written or not. The classify child, which counts nothing, has none.
 _WITNESSES: list[Callable[[str, Mapping[str, object]], None]] = []
 _SILENCED = (
@@ -35,18 +34,38 @@ _SILENCED = (
 )
 
 
-class _JsonLine(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line: dict[str, Any] = {"at": at, "level": record.levelname.lower(), "event": record.getMessage()}
-        line.update(getattr(record, "fields", {}))
-        if record.exc_info and record.exc_info[0] is not None:
-            # Only where it happened: the text of a third-party exception may quote an element's value.
-            line["exception"] = record.exc_info[0].__name__
-            line["where"] = _where(record.exc_info[2])
-            if isinstance(record.exc_info[1], OSError) and record.exc_info[1].strerror:
-                line["problem"] = record.exc_info[1].strerror
-        return json.dumps(line, default=str, ensure_ascii=False)
+_ENCODER = json.JSONEncoder(default=str, ensure_ascii=False)
+
+
+class _Sink:
+    """Where lines go: not by way of `logging`, which would cost each received instance more than its header does."""
+
+    def __init__(self, stream: TextIO, level: int) -> None:
+        self.level = level
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def write(self, line: str) -> None:
+        """One line, whole. A log that cannot be written must not cost an image."""
+        with self._lock, suppress(OSError, ValueError):
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+
+_sink: _Sink | None = None
+"""None: a command that does not configure a log writes none."""
+
+
+def _line(event: str, level: int, fields: Mapping[str, object], error: BaseException | None) -> str:
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    line: dict[str, Any] = {"at": at, "level": logging.getLevelName(level).lower(), "event": event, **fields}
+    if error is not None:
+        # Only where it happened: the text of a third-party exception may quote an element's value.
+        line["exception"] = type(error).__name__
+        line["where"] = _where(error.__traceback__)
+        if isinstance(error, OSError) and error.strerror:
+            line["problem"] = error.strerror
+    return _ENCODER.encode(line)
 
 
 def _where(traceback: Any) -> list[str]:
@@ -60,11 +79,8 @@ def _where(traceback: Any) -> list[str]:
 
 def configure(level: str = "info", stream: TextIO | None = None) -> None:
     """Sends our events to `stream` (standard error) as JSON lines and keeps third-party loggers off it."""
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(_JsonLine())
-    _LOGGER.handlers[:] = [handler]
-    _LOGGER.setLevel(level.upper())
-    _LOGGER.propagate = False
+    global _sink  # noqa: PLW0603 - one process, one log
+    _sink = _Sink(stream or sys.stderr, logging.getLevelNamesMapping()[level.upper()])
     for name in _SILENCED:
         logger = logging.getLogger(name)
         logger.handlers[:] = [logging.NullHandler()]
@@ -101,4 +117,7 @@ def emit(event: str, /, *, level: int = logging.INFO, exc_info: bool | BaseExcep
         raise KeyError(event)
     for witness in _WITNESSES:
         witness(event, fields)
-    _LOGGER.log(level, event, extra={"fields": fields}, exc_info=exc_info)
+    sink = _sink
+    if sink is not None and level >= sink.level:
+        error = sys.exc_info()[1] if exc_info is True else exc_info or None
+        sink.write(_line(event, level, fields, error))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import BinaryIO
 
 from router.core import provenance
 from router.core.admission import CANNOT_UNDERSTAND, UID_TEXT_LENGTH_MAX, Identity
+from router.core.ports import Readable
 from router.errors import RefusedError
 from router.receive.values import text_of
 from router.receive.walk import (
@@ -39,7 +39,7 @@ class RoutingHeader:
 
 
 def read_header(
-    file: BinaryIO, *, offset: int, byte_count: int, transfer_syntax_uid: str, keywords: Collection[str]
+    file: Readable, *, offset: int, byte_count: int, transfer_syntax_uid: str, keywords: Collection[str]
 ) -> RoutingHeader:
     """The routing header of the data set at `offset` in a file; `keywords` are what `values` may hold.
 

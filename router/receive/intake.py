@@ -157,14 +157,13 @@ class InstanceSink:
 
     def _instance(self, writer: SpoolWriter) -> SopInstance:
         received_at = self._intake.clock.now()
-        with writer.reader() as file:
-            header = read_header(
-                file,
-                offset=self._head_byte_count,
-                byte_count=self._byte_count,
-                transfer_syntax_uid=self._request.transfer_syntax_uid,
-                keywords=self._intake.keywords,
-            )
+        header = read_header(
+            writer.reader(),
+            offset=self._head_byte_count,
+            byte_count=self._byte_count,
+            transfer_syntax_uid=self._request.transfer_syntax_uid,
+            keywords=self._intake.keywords,
+        )
         request = self._request
         refused = admit(
             command=Identity(sop_class_uid=request.sop_class_uid, sop_instance_uid=request.sop_instance_uid),

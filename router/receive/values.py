@@ -51,9 +51,12 @@ def text_of(vr: str, value: bytes, *, character_set: str, big_endian: bool) -> s
         text = _decode(value, character_set)
     else:
         return None
-    text = _CONTROLS.sub("", text)
+    if not text.isprintable():
+        text = _CONTROLS.sub("", text)
     if vr in _ONE_VALUE_VRS:
         return text.rstrip()
+    if "\\" not in text:  # one value, as most are
+        return text.strip()
     return "\\".join(part.strip() for part in text.split("\\"))
 
 

@@ -7,9 +7,10 @@ one), so that memory does not grow with the data set.
 from __future__ import annotations
 
 import zlib
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from router.core.admission import CANNOT_UNDERSTAND
+from router.core.ports import Readable
 from router.errors import RefusedError
 
 #: A whole header of a radiograph usually lies within this.
@@ -35,7 +36,7 @@ class Window(Protocol):
 class FileWindow:
     """The data set as it lies in a file."""
 
-    def __init__(self, file: BinaryIO, *, offset: int, byte_count: int) -> None:
+    def __init__(self, file: Readable, *, offset: int, byte_count: int) -> None:
         self._file = file
         self._offset = offset
         self.end = byte_count
@@ -52,7 +53,7 @@ class InflatedWindow:
     Only as far as it is asked for: nobody asks for anything at or after `end`, so that a bomb goes off no further.
     """
 
-    def __init__(self, file: BinaryIO, *, offset: int, byte_count: int) -> None:
+    def __init__(self, file: Readable, *, offset: int, byte_count: int) -> None:
         self._file = file
         self._file.seek(offset)
         self._unread = byte_count

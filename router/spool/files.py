@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from router.errors import ConfigError, SpoolDamaged
 from router.faults import fault_point
@@ -36,7 +35,12 @@ class FileSpoolWriter:
     """See core.ports.SpoolWriter. Another thread may discard it while one writes: the descriptor may be another file's then."""
 
     def __init__(
-        self, file: EmptyFile, *, disk: Disk, finished: Callable[[str], None], remove: Callable[[str], None]
+        self,
+        file: EmptyFile,
+        *,
+        disk: Disk,
+        finished: Callable[[str, os.stat_result], None],
+        remove: Callable[[str], None],
     ) -> None:
         self._file = file
         self._disk = disk
@@ -57,17 +61,22 @@ class FileSpoolWriter:
                 self.discard()
                 raise
 
-    def reader(self) -> BinaryIO:
-        """What has been written so far, from its first byte; the caller closes it. Raises OSError."""
+    def reader(self) -> FileSpoolReader:
+        """What has been written so far, from its first byte; until `commit` or `discard`. Raises OSError."""
         with self._lock:
             self._needs_open()
             try:
                 self._appending.flush()
-                # Not dup(): that would share the file position with the writer.
-                return open(self._file.path, "rb", buffering=0)  # noqa: PTH123 - a Path's own open costs three times as much
             except OSError:
                 self.discard()
                 raise
+        return FileSpoolReader(self)
+
+    def bytes_at(self, position: int, byte_count: int) -> bytes:
+        """As many of them as are written out. Raises OSError."""
+        with self._lock:
+            self._needs_open()
+            return os.pread(self._file.fd, byte_count, position)
 
     def commit(self) -> str:
         """The spool key, once the bytes are durable; its name was before. Raises OSError."""
@@ -78,13 +87,14 @@ class FileSpoolWriter:
                 fault_point("spool.written")
                 self._disk.sync(self._file.fd)
                 fault_point("spool.file_synced")
+                status = os.fstat(self._file.fd)
                 self._open = False  # whatever close says, the descriptor is gone
                 self._disk.close(self._file.fd)
             except OSError:
                 self.discard()
                 self._remove(self._file.key)
                 raise
-        self._finished(self._file.key)
+        self._finished(self._file.key, status)
         return self._file.key
 
     def discard(self) -> None:
@@ -99,6 +109,25 @@ class FileSpoolWriter:
     def _needs_open(self) -> None:
         if not self._open:
             raise ValueError("the file was committed or discarded")
+
+
+class FileSpoolReader:
+    """`core.ports.Readable` by its writer's descriptor: to open the file once more costs as much as to read its header."""
+
+    def __init__(self, writer: FileSpoolWriter) -> None:
+        self._writer = writer
+        self._position = 0
+
+    def seek(self, position: int, /) -> int:
+        """From the beginning of the file."""
+        self._position = position
+        return position
+
+    def read(self, byte_count: int, /) -> bytes:
+        """Fewer at the end. Raises OSError."""
+        data = self._writer.bytes_at(self._position, byte_count)
+        self._position += len(data)
+        return data
 
 
 def spooled_path(root: Path, spool_key: str) -> Path:
@@ -149,7 +178,10 @@ class FileSpool:
         disk: Disk | None = None,
         now_s: Callable[[], float] | None = None,
         names_stock: int = STOCK,
+        committed: Callable[[str, os.stat_result], None] = lambda _key, _status: None,
     ) -> None:
+        """`committed`: told of each key whose bytes have become durable, and what its file looked like then."""
+        self._committed = committed
         self._incoming = path / "incoming"
         self._objects = path / "objects"
         self._root = path
@@ -255,7 +287,7 @@ class FileSpool:
         self._unfinished.add(key)  # before there is a file, so that nobody takes it for an orphan
         return key, self._place(key)
 
-    def _finished(self, key: str) -> None:
+    def _finished(self, key: str, status: os.stat_result) -> None:
         """Its row is on its way now, and its age tells the janitor for how long: the key may be hours old."""
         now_s = self._now_s()
         if now_s - int(key[:12], 16) / 1000 > _LATE_S:
@@ -264,6 +296,7 @@ class FileSpool:
                 while now_s - self._late_s[oldest := next(iter(self._late_s))] > _FORGOTTEN_S:
                     del self._late_s[oldest]
         self._unfinished.discard(key)
+        self._committed(key, status)
 
     def _take_back(self, key: str) -> None:
         with suppress(OSError):

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, select, update
 from sqlalchemy.exc import DBAPIError
 
 from router.core.lifecycle import TaskKind
 from router.core.ports import Receipt
 from router.errors import LeaseLost
+from router.ledger import writer
 from router.ledger.entry import enter
+from router.ledger.schema import instance as table
 from router.ledger.store import SqlLedger
 from router.ledger.writer import Transaction
 from tests.ledger.made import database, instance, plan
@@ -99,27 +104,69 @@ def test_after_a_commit_whose_answer_was_lost_nobody_hears_that_nothing_was_writ
     assert all(isinstance(outcome, DBAPIError) for outcome in outcomes)
 
 
-def test_a_database_that_is_away_is_asked_once_for_all_who_wait(ledger: SqlLedger) -> None:
+def test_a_database_that_is_away_is_asked_once_for_all_who_wait(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each try may take as long as a time-out does: the senders of a batch would hang for as many."""
     asked = 0
 
-    def away(*_: object) -> None:
+    def away(*_: object) -> Any:
         nonlocal asked
         asked += 1
         raise OSError("away")
 
-    def goes() -> None:
-        event.listen(ledger._engines.write, "begin", away)
-
     outcomes = together(
         ledger,
         [lambda n=n: ledger.accept(instance(f"1.{n}"), plan()) for n in range(4)],  # type: ignore[misc]
-        goes,
+        lambda: monkeypatch.setattr(writer, "write_transaction", away),
     )
     assert [str(outcome) for outcome in outcomes] == ["away"] * 4
     assert asked == 1
-    event.remove(ledger._engines.write, "begin", away)
+    monkeypatch.undo()
     assert ledger.accept(instance("2"), plan()) is Receipt.NEW
+
+
+@pytest.mark.parametrize("first", ["by the driver", "by SQLAlchemy"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_written_by_the_driver_and_by_sqlalchemy_is_one_transaction(
+    ledger: SqlLedger, first: str, fails: bool
+) -> None:
+    ledger.accept(instance("0"), plan())
+
+    def by_driver(tx: Transaction) -> None:
+        enter(tx, instance("1"), root_id=None, rules=(), notes=())
+
+    def by_sqlalchemy(tx: Transaction) -> None:
+        tx.connection.execute(update(table).where(table.c.sop_instance_uid == "0").values(spool_key="moved"))
+
+    def both(tx: Transaction) -> None:
+        for write in (by_driver, by_sqlalchemy) if first == "by the driver" else (by_sqlalchemy, by_driver):
+            write(tx)
+        if fails:
+            raise ValueError
+
+    with pytest.raises(ValueError) if fails else nullcontext():
+        ledger._writer.do(both)
+    with ledger._engines.read.connect() as connection:
+        rows = connection.execute(select(table.c.sop_instance_uid, table.c.spool_key)).all()
+    keys = {row.sop_instance_uid: row.spool_key for row in rows}
+    assert ("1" in keys, keys["0"] == "moved") == (not fails, not fails)
+    assert ledger.accept(instance("2"), plan()) is Receipt.NEW, "and the next one begins anew"
+
+
+def test_a_sqlite_file_that_another_program_has_locked_is_an_error_of_the_database_and_no_more(tmp_path: Path) -> None:
+    ledger = SqlLedger(f"sqlite:///{tmp_path}/ledger.db")
+    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    try:
+        ledger._writer.do(lambda tx: tx.connection.exec_driver_sql("PRAGMA busy_timeout = 10"))
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DBAPIError, match="locked"):
+            ledger.accept(instance("1"), plan())
+        other.execute("ROLLBACK")
+        assert ledger.accept(instance("1"), plan()) is Receipt.NEW
+    finally:
+        other.close()
+        ledger.close()
 
 
 @pytest.fixture

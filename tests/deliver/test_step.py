@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import threading
 from collections import deque
@@ -425,15 +424,12 @@ def test_waiting_at_the_gate_can_be_called_off(lane: Lane) -> None:
 
 
 def test_every_event_of_the_lane_is_in_the_table_and_is_a_line_of_json(
-    lane: Lane, capsys: pytest.CaptureFixture[str]
+    lane: Lane, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    logger = logging.getLogger("router")
-    before = (logger.handlers[:], logger.level, logger.propagate)
+    monkeypatch.setattr(log, "_sink", None)
     log.configure(stream=sys.stderr)
     lane.accept("1.1", "1.2", "1.3")
     lane.destination.answers = {"1.1": BUSY, "1.2": PeerRefused("no", status=0xC000)}
     lane.turn()
-    logger.handlers[:], logger.propagate = before[0], before[2]
-    logger.setLevel(before[1])
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [line["event"] for line in lines] == ["deliver.deferred", "deliver.failed", "deliver.done"]

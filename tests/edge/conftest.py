@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -64,12 +63,11 @@ def wire(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def start_node(tmp_path: Path, wire: str) -> Iterator[NodeFactory]:
+def start_node(tmp_path: Path, wire: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[NodeFactory]:
     """start_node(ae_title=…, free_byte_count_min=…, plan=…, ledger=…, disk=…): a running Node; settings as in [node]."""
     nodes: list[Node] = []
     stream = io.StringIO()
-    logger = logging.getLogger("router")
-    before = (logger.handlers[:], logger.propagate, logger.level)
+    monkeypatch.setattr(log, "_sink", None)
     log.configure("debug", stream)
 
     def start(
@@ -107,8 +105,6 @@ def start_node(tmp_path: Path, wire: str) -> Iterator[NodeFactory]:
     for node in nodes:
         node.scp.stop()
         node.spool.close()
-    logger.handlers[:], logger.propagate = before[0], before[1]
-    logger.setLevel(before[2])
     left = [thread for thread in threading.enumerate() if thread not in threads]
     for thread in left:
         thread.join(60)

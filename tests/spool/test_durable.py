@@ -88,3 +88,24 @@ def test_discard_removes_every_trace_and_may_be_called_twice(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match="discarded"):
         file.write(b"more")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_disk_begins_with_a_large_file_while_more_of_it_arrives(tmp_path: Path, fails: bool) -> None:
+    class Watching(Disk):
+        def __init__(self) -> None:
+            self.begun: list[tuple[int, int]] = []
+
+        def begin_sync(self, fd: int, begin: int, end: int) -> None:
+            self.begun.append((begin, end))
+            super().begin_sync(-1 if fails else fd, begin, end)  # whatever it says: the sync at the end will tell
+
+    disk = Watching()
+    data = bytes(range(256)) * 400
+    file = DurableFile(temporary=tmp_path / "a", final=tmp_path / "b", disk=disk)
+    for _ in range(11):
+        file.write(data)
+    file.write(b"end")
+    file.commit()
+    assert disk.begun == [(0, 3 * len(data)), (3 * len(data), 6 * len(data)), (6 * len(data), 9 * len(data))]
+    assert (tmp_path / "b").read_bytes() == data * 11 + b"end"

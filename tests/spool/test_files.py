@@ -47,8 +47,10 @@ def test_what_is_not_committed_counts_for_nothing(spool: FileSpool) -> None:
 def test_what_is_written_can_be_read_before_the_commit(spool: FileSpool) -> None:
     writer = spool.writer()
     writer.write(b"begin ")
-    with writer.reader() as reader:
-        assert reader.read() == b"begin "
+    reader = writer.reader()
+    assert reader.read(100) == b"begin "
+    assert reader.seek(2) == 2
+    assert (reader.read(1), reader.read(2), reader.read(100)) == (b"g", b"in", b" ")
     writer.write(b"end")
     assert spool.path(writer.commit()).read_bytes() == b"begin end"
 

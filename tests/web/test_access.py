@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 from starlette.routing import Route
@@ -284,13 +284,14 @@ def test_when_the_audit_trail_cannot_be_written_nobody_signs_in(site: Site) -> N
 
 
 def test_an_error_of_ours_is_a_page_and_an_event_and_says_nothing_of_itself(
-    site: Site, caplog: pytest.LogCaptureFixture
+    site: Site, told: list[tuple[str, Mapping[str, object]]]
 ) -> None:
     client = site.signed_in("vera")
     site.status = None  # type: ignore[assignment]
     answer = client.get("/")
     assert answer.status_code == 500
     assert "Traceback" not in answer.text
+    assert "web.failed" in [event for event, _ in told]
 
 
 # ---- a reverse proxy in front
