@@ -12,11 +12,12 @@ import struct
 import time
 from contextlib import suppress
 
-#: So large that a PDU of the default length (128 KiB) lies in it in one piece wherever it begins: it is then hashed and
-#: written by one call each.
-_BUFFER_BYTE_COUNT = 320 * 2**10
-#: What is read at once where it is not known how much will come: several small PDUs, or the head of a large one.
-_READ_BYTE_COUNT = 2**16
+#: So large that PDUs of the default length (128 KiB) mostly lie in it in one piece: they are then hashed and written by one
+#: call each.
+_BUFFER_BYTE_COUNT = 2**19
+#: What is read at once where it is not known how much will come. Each call lets other threads of Python run, and with many
+#: associations it takes its time to come back: so rather few calls.
+_READ_BYTE_COUNT = 2**18
 
 _TIMEVAL = struct.Struct("@ll")
 _QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
@@ -84,7 +85,7 @@ class Stream:
             rest = self._end - self._begin
             self._buffer[:rest] = self._buffer[self._begin : self._end]
             self._begin, self._end = 0, rest
-        # Of a large PDU no byte more than that: then the next one begins where the buffer does.
+        # Of a PDU that is larger still no byte more than that: then the next one begins where the buffer does.
         missing = self._begin + byte_count - self._end
         room = min(max(missing, _READ_BYTE_COUNT), _BUFFER_BYTE_COUNT - self._end)
         connection = self._connection
@@ -105,7 +106,7 @@ class Stream:
         """The next read ends after about so long, or earlier, to be tried again. Raises TimeoutError when that is over."""
         if left_s <= 0:
             raise TimeoutError
-        if not left_s / 10 <= self._timeout_s <= left_s * 1.1:
+        if not left_s / 100 <= self._timeout_s <= left_s * 1.1:
             self._timeout_s = left_s
             self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(left_s))
 
