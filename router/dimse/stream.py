@@ -12,8 +12,7 @@ import struct
 import time
 from contextlib import suppress
 
-#: So large that PDUs of the default length (128 KiB) mostly lie in it in one piece: they are then hashed and written by one
-#: call each.
+#: So large that a PDU of the default length (128 KiB) lies in it in one piece: it is then hashed and written by one call each.
 _BUFFER_BYTE_COUNT = 2**19
 #: What is read at once where it is not known how much will come. Each call lets other threads of Python run, and with many
 #: associations it takes its time to come back: so rather few calls.
@@ -57,8 +56,7 @@ class Stream:
 
     def take(self, byte_count: int, deadline: float) -> memoryview:
         """The next `byte_count` bytes, or as many of them as fit; valid until the next call. Raises TimeoutError."""
-        if self.empty:
-            self._begin = self._end = 0
+        self._make_room(byte_count)
         while self._end - self._begin < byte_count and self._end < _BUFFER_BYTE_COUNT:
             self._read(byte_count, deadline)
         begin = self._begin
@@ -79,12 +77,7 @@ class Stream:
 
     def _read(self, byte_count: int, deadline: float) -> None:
         """Reads once, what is needed or more. Raises TimeoutError."""
-        if self.empty:
-            self._begin = self._end = 0
-        elif self._begin + byte_count > _BUFFER_BYTE_COUNT and self._end == _BUFFER_BYTE_COUNT:
-            rest = self._end - self._begin
-            self._buffer[:rest] = self._buffer[self._begin : self._end]
-            self._begin, self._end = 0, rest
+        self._make_room(byte_count)
         # Of a PDU that is larger still no byte more than that: then the next one begins where the buffer does.
         missing = self._begin + byte_count - self._end
         room = min(max(missing, _READ_BYTE_COUNT), _BUFFER_BYTE_COUNT - self._end)
@@ -101,6 +94,15 @@ class Stream:
                     raise ConnectionError("closed by the peer")
                 self._end += count
                 return
+
+    def _make_room(self, byte_count: int) -> None:
+        """So many bytes from the next one on lie in one piece, if the buffer holds as many."""
+        if self.empty:
+            self._begin = self._end = 0
+        elif self._begin and self._begin + byte_count > _BUFFER_BYTE_COUNT:
+            rest = self._end - self._begin
+            self._view[:rest] = self._view[self._begin : self._end]
+            self._begin, self._end = 0, rest
 
     def _arm(self, left_s: float) -> None:
         """The next read ends after about so long, or earlier, to be tried again. Raises TimeoutError when that is over."""
