@@ -18,7 +18,7 @@ demo: $(VENV)/.installed-demo ## install, then send sample radiographs through a
 
 test: $(VENV)/.installed-test ## install what the tests need (on Debian and Ubuntu as root: real peers, too) and run them all
 	@scripts/install-peers.sh
-	@$(PY) -m pytest -q --durations=15 -n $(TEST_PROCESSES) --dist loadfile
+	@$(PY) -m pytest -q --durations=15 -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed-test ## style, types, import contracts, then the tests that need no other program
 	@$(PY) -m ruff check .

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from router.errors import ConfigError
 from router.ledger.mounts import network_file_system
@@ -112,11 +112,11 @@ class _Direct:
         self._connection = connection
 
     def __enter__(self) -> None:
+        driver: Any = self._connection.connection.driver_connection
         try:
-            driver: Any = self._connection.connection.driver_connection
             driver.execute(_BEGIN)
-        except sqlite3.OperationalError as error:
-            raise OperationalError(_BEGIN, None, error) from error
+        except sqlite3.Error as error:
+            raise DBAPIError.instance(_BEGIN, None, error, sqlite3.Error) from error
 
     def __exit__(self, kind: object, *_: object) -> None:
         try:
@@ -130,8 +130,8 @@ class _Direct:
                 self._connection.dialect.do_commit(self._connection.connection)
         except BaseException as error:
             self._roll_back()
-            if isinstance(error, sqlite3.OperationalError):
-                raise OperationalError("COMMIT", None, error) from error
+            if isinstance(error, sqlite3.Error):
+                raise DBAPIError.instance("COMMIT", None, error, sqlite3.Error) from error
             raise
 
     def _roll_back(self) -> None:

@@ -43,11 +43,12 @@ class _Sink:
     def __init__(self, stream: TextIO, level: int) -> None:
         self.level = level
         self._stream = stream
-        self._lock = threading.Lock()
+        # The garbage collector may come by while a line is written, and what a finaliser raises is a line of its own.
+        self._lock = threading.RLock()
 
     def write(self, line: str) -> None:
-        """One line, whole. A log that cannot be written must not cost an image."""
-        with self._lock, suppress(OSError, ValueError):
+        """One line, whole."""
+        with self._lock:
             self._stream.write(line + "\n")
             self._stream.flush()
 
@@ -65,7 +66,10 @@ def _line(event: str, level: int, fields: Mapping[str, object], error: BaseExcep
         line["where"] = _where(error.__traceback__)
         if isinstance(error, OSError) and error.strerror:
             line["problem"] = error.strerror
-    return _ENCODER.encode(line)
+    try:
+        return _ENCODER.encode(line)
+    except (TypeError, ValueError):  # a fault of ours; what happened is worth more than its fields
+        return _ENCODER.encode({"at": at, "level": line["level"], "event": event, "unwritable": sorted(fields)})
 
 
 def _where(traceback: Any) -> list[str]:
@@ -120,4 +124,6 @@ def emit(event: str, /, *, level: int = logging.INFO, exc_info: bool | BaseExcep
     sink = _sink
     if sink is not None and level >= sink.level:
         error = sys.exc_info()[1] if exc_info is True else exc_info or None
-        sink.write(_line(event, level, fields, error))
+        # A disk that is full, a pipe that nobody reads, no standard error at all: a log must not cost an image.
+        with suppress(Exception):
+            sink.write(_line(event, level, fields, error))

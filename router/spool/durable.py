@@ -15,6 +15,7 @@ _GATHERED_BYTE_COUNT = 2**18
 _LARGE_BYTE_COUNT = 2**16
 #: The disk begins with so many bytes while more of them arrive: then the sync at the end has little left to wait for.
 _BEGUN_BYTE_COUNT = 2**18
+_PAGE_BYTE_COUNT = 2**12
 
 
 class Disk:
@@ -89,9 +90,10 @@ class Appending:
         while rest:
             rest = rest[self._disk.write(self._fd, rest) :]
         self._written_byte_count += len(data)
-        if self._written_byte_count - self._begun_byte_count >= _BEGUN_BYTE_COUNT:
-            self._disk.begin_sync(self._fd, self._begun_byte_count, self._written_byte_count)
-            self._begun_byte_count = self._written_byte_count
+        whole = self._written_byte_count // _PAGE_BYTE_COUNT * _PAGE_BYTE_COUNT  # the last page may still be written to
+        if whole - self._begun_byte_count >= _BEGUN_BYTE_COUNT:
+            self._disk.begin_sync(self._fd, self._begun_byte_count, whole)
+            self._begun_byte_count = whole
 
 
 class DurableFile:

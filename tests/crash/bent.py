@@ -20,13 +20,6 @@ def no_file_sync() -> None:
     Disk.sync = lambda self, fd: None  # type: ignore[method-assign]
 
 
-def no_folder_sync() -> None:
-    """The name of a spooled file is never synced."""
-    from router.spool.durable import Disk
-
-    Disk.sync_folder = lambda self, path: None  # type: ignore[method-assign]
-
-
 def ledger_normal() -> None:
     """SQLite syncs its write-ahead log only at checkpoints, as Orthanc has it."""
     from router.ledger import engine
@@ -116,7 +109,7 @@ def trace() -> None:
 
 CHANGES: dict[str, Callable[[], None]] = {
     change.__name__: change
-    for change in (no_file_sync, no_folder_sync, ledger_normal, success_first, settled_first, two_transactions, trace)
+    for change in (no_file_sync, ledger_normal, success_first, settled_first, two_transactions, trace)
 }
 
 if __name__ == "__main__":
