@@ -7,7 +7,6 @@ import contextlib
 import json
 import secrets
 import shutil
-import socket
 import subprocess
 import time
 import urllib.request
@@ -16,8 +15,8 @@ from typing import Any, Protocol
 
 from router.core.admission import valid_uid
 from router.errors import RouterError
+from router.loopback import HOST, free_port
 
-HOST = "127.0.0.1"
 _START_S = 30.0
 
 
@@ -43,13 +42,6 @@ def find_destination(folder: Path, *, router_ae_title: str) -> DemoDestination:
     """Orthanc when it is installed, else the folder-writing SCP; everything it writes lies in `folder`."""
     program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
     return Orthanc(program, folder, router_ae_title=router_ae_title) if program else FolderScp(folder)
-
-
-def free_port() -> int:
-    """A port nobody listens on now; the race until it is used is small on loopback and ends in a clear error."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 class Orthanc:
@@ -139,7 +131,7 @@ class FolderScp:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.port = 0
+        self.port = free_port()
         self._server: Any = None
         self.description = f"a folder-writing Storage SCP (no Orthanc installed), files in {folder}"
 
@@ -152,8 +144,7 @@ class FolderScp:
         for context in AllStoragePresentationContexts:
             ae.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES)
         ae.maximum_pdu_size = 131072
-        self._server = ae.start_server((HOST, 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
-        self.port = int(self._server.socket.getsockname()[1])
+        self._server = ae.start_server((HOST, self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
 
     def received(self, sop_instance_uid: str) -> bytes | None:
         path = self._path(sop_instance_uid)

@@ -26,11 +26,12 @@ from rich.table import Table
 from router.core.findings import Prediction
 from router.core.instance import InstanceKind, SopInstance
 from router.core.lifecycle import OWED, TaskKind, TaskState
-from router.demo.destination import HOST, DemoDestination, find_destination, free_port
+from router.demo.destination import DemoDestination, find_destination
 from router.demo.samples import Sample, draw
 from router.ending import Ending
 from router.errors import RouterError, WeightsUnavailable
 from router.ledger.queries import InstanceStatus
+from router.loopback import HOST, free_port
 from router.settings import Settings, load
 from router.web.users import FIRST_USER
 

@@ -8,7 +8,8 @@ import time
 from enum import StrEnum
 from typing import Any
 
-HOST = "127.0.0.1"
+from router.loopback import HOST, free_port
+
 _CLASS = "1.2.840.10008.5.1.4.1.1.1"
 _SYNTAX = "1.2.840.10008.1.2.1"
 
@@ -48,11 +49,11 @@ class LoopbackDestination:
         entity = AE(ae_title=self.ae_title)
         entity.maximum_associations = 100
         entity.add_supported_context(_CLASS, [_SYNTAX])
+        self.port = self.port or free_port()
         self._server = entity.start_server(
             (HOST, self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
         )
         self._entity = entity
-        self.port = int(self._server.socket.getsockname()[1])
 
     def stop(self) -> None:
         """Nobody listens on its port any more."""

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,8 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from router.errors import RouterError
+from router.loopback import HOST, free_port
 from router.node import open_ledger
-from router.selftest.destination import HOST, LoopbackDestination
+from router.selftest.destination import LoopbackDestination
 from router.settings import load
 
 AE_TITLE = "ROUTER"
@@ -131,10 +131,3 @@ def until(condition: Callable[[], bool], limit_s: float) -> bool:
             return False
         time.sleep(0.05)
     return True
-
-
-def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])

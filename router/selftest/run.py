@@ -25,7 +25,8 @@ from router.deliver.association import Address
 from router.deliver.send import Sent, send
 from router.deliver.sources import Source, find
 from router.faults import FAULT_POINTS
-from router.selftest.destination import HOST, LoopbackDestination, Mood
+from router.loopback import HOST
+from router.selftest.destination import LoopbackDestination, Mood
 from router.selftest.node import AE_TITLE, NodeProcess, until
 
 #: Those that need a classifier, an old spool or an operator are left to the project's own tests.
