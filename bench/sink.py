@@ -112,7 +112,8 @@ def serve(peer: socket.socket, window: int) -> None:
                 peer.sendall(answer)
     if instance_count:
         told = {"instances": instance_count, "bytes": byte_count, "seconds": time.perf_counter() - begun}
-        print(json.dumps(told), flush=True)
+        sys.stdout.write(f"{json.dumps(told)}\n")  # in one piece: two associations may end together
+        sys.stdout.flush()
 
 
 def _more(peer: socket.socket, view: memoryview, at: int) -> int:
