@@ -15,8 +15,9 @@ from router.core.drift import Grade, Limits, Scores, Verdict, added, began, judg
 from router.ledger.tallies import DayScores, Tallies, day_of
 from router.observe.log import emit
 
-#: A judgement is this old at most, or older where making one takes more than this share of the time.
-_AGE_S, _SHARE = 60.0, 0.05
+#: A judgement is this old at most, or older where making one takes more than this share of the time. It compares a week with
+#: the weeks before: minutes change nothing in it, and while it is made every page waits longer.
+_AGE_S, _SHARE = 300.0, 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
