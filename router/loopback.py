@@ -12,9 +12,9 @@ _PORTS = range(10_000, 15_000)
 _given: set[int] = set()
 
 
-def free_port() -> int:
+def free_port(ports: range = _PORTS) -> int:
     """A TCP port of HOST that nobody listens on, never the same twice in one process. Raises OSError when there is none."""
-    for port in random.sample(_PORTS, len(_PORTS)):
+    for port in random.sample(ports, len(ports)):
         if port in _given:
             continue
         with socket.socket() as probe:
@@ -25,4 +25,4 @@ def free_port() -> int:
                 continue
         _given.add(port)
         return port
-    raise OSError(f"no free port of {HOST} from {_PORTS.start} to {_PORTS.stop - 1}")
+    raise OSError(f"no free port of {HOST} from {ports.start} to {ports.stop - 1}")

@@ -9,7 +9,6 @@ import base64
 import contextlib
 import json
 import os
-import random
 import shutil
 import socket
 import subprocess
@@ -22,8 +21,10 @@ from typing import Any, Self, TypeVar
 
 import pydicom
 
+from router import loopback
+
 ROOT = Path(__file__).resolve().parents[1]
-HOST = "127.0.0.1"
+HOST = loopback.HOST
 
 #: Debian package -> programs of it that tests start. `pytest.mark.peer` takes either kind of name.
 PACKAGES: Mapping[str, tuple[str, ...]] = {
@@ -74,9 +75,6 @@ def wait_until(condition: Callable[[], T], deadline_s: float = 15.0, what: str =
         pause_s = min(pause_s * 1.5, 0.1)
 
 
-_given: set[int] = set()
-
-
 def _ports_of_this_process() -> range:
     """A share of its own for each of pytest's processes (pytest-xdist: gw0, gw1, …), so that none takes another's port."""
     share = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 8
@@ -84,22 +82,8 @@ def _ports_of_this_process() -> range:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on, never the same twice in one run.
-
-    Below the range from which the system takes ports of outgoing connections, so that none of those can take it first.
-    """
-    for port in random.sample(_ports_of_this_process(), 500):
-        if port in _given:
-            continue
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-        _given.add(port)
-        return port
-    raise AssertionError("no free port found")
+    """A TCP port of 127.0.0.1 that nobody listens on, never the same twice in one run."""
+    return loopback.free_port(_ports_of_this_process())
 
 
 def listens(port: int) -> bool:

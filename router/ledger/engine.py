@@ -122,9 +122,7 @@ class _Direct:
         try:
             if kind is not None:
                 self._roll_back()
-            elif (
-                self._connection.in_transaction()
-            ):  # somebody asked by way of SQLAlchemy, which noted a transaction then
+            elif self._connection.in_transaction():  # SQLAlchemy was asked, too, and noted one
                 self._connection.commit()
             else:
                 self._connection.dialect.do_commit(self._connection.connection)

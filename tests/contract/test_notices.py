@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -33,16 +32,9 @@ def found(**scores: float) -> Prediction:
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def ledger(ledger_url: str, clock: FakeClock) -> Iterator[SqlLedger]:
-    ledger = SqlLedger(ledger_url, clock=clock)
+def ledger(ledger: SqlLedger) -> SqlLedger:
     ledger.notices.subscribe([NIGHT], advise=lambda kind, target, reason: f"look at {target}")
-    yield ledger
-    ledger.close()
+    return ledger
 
 
 def fail(ledger: SqlLedger, count: int = 1, *, target: str = "pacs", begin: int = 0) -> None:
