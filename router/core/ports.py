@@ -44,7 +44,7 @@ class Readable(Protocol):
 class SpoolWriter(Protocol):
     """One instance on its way to the disk. Leave it by `commit`; `discard` removes every trace and may be called twice."""
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
+    def write(self, *parts: bytes | bytearray | memoryview) -> None:
         """Appends. Raises OSError (ENOSPC among them)."""
         ...
 

@@ -92,6 +92,7 @@ class Exchange:
         self._open: Message | None = None
         self._byte_count = 0
         self._begun_at = 0.0
+        self._parts: list[memoryview] = []  # of the open message's data set, not written yet
         self._promised: list[_Promised] = []
         self._sent_count = 0
 
@@ -107,7 +108,10 @@ class Exchange:
         return min((promised.due_at for promised in sent or self._promised), default=inf) - time.monotonic()
 
     def take(self, context_id: int, control: int, data: memoryview) -> None:
-        """One fragment, or a part of one: then without the bit that says «last». Raises ProtocolError."""
+        """One fragment, or a part of one: then without the bit that says «last». Raises ProtocolError.
+
+        Of a data set `data` stays valid until `flush`.
+        """
         if not self._assembler.inside:
             self._begun_at, self._byte_count = time.monotonic(), 0
         found = self._assembler.fragment(context_id, control, data)
@@ -117,6 +121,13 @@ class Exchange:
             self._begin(context_id, found)
         else:
             self._data(found.data, last=found.last)
+
+    def flush(self) -> None:
+        """What was taken goes to its sink: to be called before its memory is used again."""
+        if self._parts:
+            parts, self._parts = self._parts, []
+            if self._open is not None and self._open.sink is not None:  # else another thread has discarded it
+                self._open.sink.write(parts)
 
     def answer(self, message: Message) -> None:
         """Serves a complete message; may take as long as disks and ledgers take."""
@@ -153,6 +164,7 @@ class Exchange:
     def discard(self) -> None:
         """The association has ended: nothing half-received stays, and who promised a follow-up knows."""
         message, self._open = self._open, None
+        self._parts = []
         if message is not None:
             message.discard()
         self._give_up_all()
@@ -206,8 +218,9 @@ class Exchange:
             raise ProtocolError("a data set goes on far beyond node.dataset_byte_count_max")
         self._keep_pace()
         if message.sink is not None and data:
-            message.sink.write(data)
+            self._parts.append(data)
         if last:
+            self.flush()
             self._close()
 
     def _keep_pace(self) -> None:

@@ -47,7 +47,6 @@ class FastAssociation:
         self._lock = threading.Lock()
         self._idle_since: float | None = None
         self._leaving = ""
-        self._stream = Stream(agreed.connection, send_timeout_s=agreed.limits.pdu_timeout_s)
         self._complete: list[Message] = []
         self._exchange = Exchange(
             contexts=agreed.contexts,
@@ -58,6 +57,9 @@ class FastAssociation:
             tell=agreed.tell,
             send=self._send,
             complete=self._complete.append,
+        )
+        self._stream = Stream(
+            agreed.connection, send_timeout_s=agreed.limits.pdu_timeout_s, before_reuse=self._exchange.flush
         )
 
     def idle_s(self) -> float:
@@ -92,7 +94,7 @@ class FastAssociation:
                 message.discard()
             self._exchange.discard()
         finally:
-            del self._exchange  # it knows us: so our buffer would be memory until the garbage collector comes by
+            del self._exchange, self._stream  # they know us: our buffer would wait for the garbage collector
             if last_word:
                 say_goodbye(self.agreed.connection, last_word, timeout_s=FAREWELL_S)
             self.agreed.connection.close()
@@ -134,6 +136,7 @@ class FastAssociation:
             with self._lock:
                 if not self._leaving:
                     self._idle_since = time.monotonic()
+            self._stream.rewind()
             try:
                 if not self._leaving:
                     self._stream.wait(min(idle_at, time.monotonic() + due_in_s))

@@ -15,7 +15,7 @@ _COMMAND, _LAST = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class DataSetPart:
-    """Some bytes of the data set that follows the last command; `data` is valid only until the next fragment."""
+    """Some bytes of the data set that follows the last command; `data` is valid until its memory is used again."""
 
     data: memoryview
     last: bool

@@ -48,6 +48,7 @@ class GuardedDIMSE(DIMSEServiceProvider):  # type: ignore[misc]
         """The bytes after the header of one P-DATA-TF. Raises ProtocolError. Runs in the DUL thread."""
         for context_id, control, data in pdu.presentation_data(body):
             self.exchange.take(context_id, control, data)
+        self.exchange.flush()
 
     def serve(self, message: Message) -> None:
         """Answers one complete request. Runs in the association thread."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -78,8 +78,8 @@ class Answer:
 class DataSetSink(Protocol):
     """Where the bytes of one data set go. `write` and `finish` come from different threads, never at the same time."""
 
-    def write(self, data: memoryview) -> None:
-        """Takes the next bytes, valid only during the call. Raises nothing: what goes wrong is told by `finish`."""
+    def write(self, parts: Sequence[memoryview]) -> None:
+        """Takes the next bytes, piece by piece, valid only during the call. Raises nothing: what goes wrong is told by `finish`."""
         ...
 
     def finish(self) -> Answer:

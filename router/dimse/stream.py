@@ -10,13 +10,14 @@ import mmap
 import socket
 import struct
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
-#: So large that a PDU of the default length (128 KiB) lies in it in one piece: it is then hashed and written by one call each.
+#: So large that several PDUs of the default length (128 KiB) come by one read and go by one write. Each call lets other threads
+#: of Python run, and with many associations it takes its time to come back: so rather few calls.
 _BUFFER_BYTE_COUNT = 2**19
-#: What is read at once where it is not known how much will come. Each call lets other threads of Python run, and with many
-#: associations it takes its time to come back: so rather few calls.
-_READ_BYTE_COUNT = 2**18
+#: From here on it is time to write; later, less would be written while the rest still arrives.
+_FILLED_BYTE_COUNT = 2**18
 
 _TIMEVAL = struct.Struct("@ll")
 _QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
@@ -25,10 +26,14 @@ _QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 class Stream:
     """Reads by one thread. Every method may raise OSError (ConnectionError when the peer closed)."""
 
-    def __init__(self, connection: socket.socket, *, send_timeout_s: float) -> None:
+    def __init__(
+        self, connection: socket.socket, *, send_timeout_s: float, before_reuse: Callable[[], None] = lambda: None
+    ) -> None:
+        """`before_reuse`: called before the memory of what was taken is used again."""
         connection.settimeout(None)
         self._connection = connection
         self._send_timeout_s = send_timeout_s
+        self._before_reuse = before_reuse
         # Of a bytearray every page would be written to now; of this one only what is used is memory.
         self._buffer = mmap.mmap(-1, _BUFFER_BYTE_COUNT)
         self._view = memoryview(self._buffer)
@@ -41,24 +46,28 @@ class Stream:
         """True when everything that was read has been taken."""
         return self._begin == self._end
 
+    def rewind(self) -> None:
+        """Nobody uses what was taken any more: the same memory again, which the processor still has at hand."""
+        if self.empty:
+            self._begin = self._end = 0
+
     def wait(self, deadline: float) -> None:
         """Returns when there is at least one byte. Raises TimeoutError."""
         if self.empty:
-            self._read(1, deadline)
+            self._read(deadline)
 
     def unpack(self, form: struct.Struct, deadline: float) -> tuple[int, ...]:
         """The next few bytes as numbers. Raises TimeoutError."""
         while self._end - self._begin < form.size:
-            self._read(form.size, deadline)
+            self._read(deadline)
         values = form.unpack_from(self._buffer, self._begin)
         self._begin += form.size
         return values
 
     def take(self, byte_count: int, deadline: float) -> memoryview:
-        """The next `byte_count` bytes, or as many of them as fit; valid until the next call. Raises TimeoutError."""
-        self._make_room(byte_count)
-        while self._end - self._begin < byte_count and self._end < _BUFFER_BYTE_COUNT:
-            self._read(byte_count, deadline)
+        """Of the next `byte_count` bytes those that are there, at least one; valid until reuse. Raises TimeoutError."""
+        if self.empty:
+            self._read(deadline)
         begin = self._begin
         self._begin = min(self._end, begin + byte_count)
         return self._view[begin : self._begin]
@@ -75,12 +84,13 @@ class Stream:
             if rest and time.monotonic() > deadline:
                 raise TimeoutError
 
-    def _read(self, byte_count: int, deadline: float) -> None:
-        """Reads once, what is needed or more. Raises TimeoutError."""
-        self._make_room(byte_count)
-        # Of a PDU that is larger still no byte more than that: then the next one begins where the buffer does.
-        missing = self._begin + byte_count - self._end
-        room = min(max(missing, _READ_BYTE_COUNT), _BUFFER_BYTE_COUNT - self._end)
+    def _read(self, deadline: float) -> None:
+        """Reads once, as much as there is room for. Raises TimeoutError."""
+        if self._end > _FILLED_BYTE_COUNT:
+            self._before_reuse()
+            rest = self._end - self._begin  # a few bytes: the beginning of a header
+            self._view[:rest] = self._view[self._begin : self._end]
+            self._begin, self._end = 0, rest
         connection = self._connection
         while True:
             self._arm(deadline - time.monotonic())
@@ -89,20 +99,11 @@ class Stream:
                 # message. The kernel forgets it by itself.
                 connection.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
             with suppress(BlockingIOError):
-                count = connection.recv_into(self._view[self._end :], room)
+                count = connection.recv_into(self._view[self._end :])
                 if not count:
                     raise ConnectionError("closed by the peer")
                 self._end += count
                 return
-
-    def _make_room(self, byte_count: int) -> None:
-        """So many bytes from the next one on lie in one piece, if the buffer holds as many."""
-        if self.empty:
-            self._begin = self._end = 0
-        elif self._begin and self._begin + byte_count > _BUFFER_BYTE_COUNT:
-            rest = self._end - self._begin
-            self._view[:rest] = self._view[self._begin : self._end]
-            self._begin, self._end = 0, rest
 
     def _arm(self, left_s: float) -> None:
         """The next read ends after about so long, or earlier, to be tried again. Raises TimeoutError when that is over."""

@@ -7,7 +7,7 @@ peer keeps the association open the report goes out there, otherwise `deliver.no
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from router.core import commitment
@@ -62,9 +62,10 @@ class _InformationSink:
         self._desk = desk
         self._data = bytearray()
 
-    def write(self, data: memoryview) -> None:
+    def write(self, parts: Sequence[memoryview]) -> None:
         """Takes the next bytes; of what is too long, no more than shows that."""
-        self._data += data[: max(0, BYTE_COUNT_MAX + 1 - len(self._data))]
+        for part in parts:
+            self._data += part[: max(0, BYTE_COUNT_MAX + 1 - len(self._data))]
 
     def finish(self) -> Answer:
         """The status; Success only once it is written down."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -90,9 +90,9 @@ class InstanceSink:
         if self._refused is None:
             self._open_writer()
 
-    def write(self, data: memoryview) -> None:
+    def write(self, parts: Sequence[memoryview]) -> None:
         """Takes the next bytes; once the instance is refused, only counts them."""
-        self._byte_count += len(data)
+        self._byte_count += sum(map(len, parts))
         if self._refused is not None or self._writer is None:
             return
         if self._byte_count > self._intake.limits.dataset_byte_count_max or (
@@ -103,11 +103,12 @@ class InstanceSink:
                 self._refuse(refused)
                 return
         try:
-            self._writer.write(data)
+            self._writer.write(*parts)
         except OSError as error:
             self._refuse(_disk_refusal(error))
             return
-        self._sha256.update(data)
+        for part in parts:
+            self._sha256.update(part)
 
     def finish(self) -> Answer:
         """The status of the whole instance: Success only when it is durable and everything owed for it is written down."""

@@ -7,12 +7,15 @@ pages that it could not write, so that a second fsync would succeed and mean not
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 #: Small writes are gathered up to this; larger ones go to the disk as they are, without another copy.
 _GATHERED_BYTE_COUNT = 2**18
 _LARGE_BYTE_COUNT = 2**16
+#: The system takes 1024 at once; copying as many small ones costs less than telling where each lies.
+_PARTS_MAX = 64
 #: The disk begins with so many bytes while more of them arrive: then the sync at the end has little left to wait for.
 _BEGUN_BYTE_COUNT = 2**18
 _PAGE_BYTE_COUNT = 2**12
@@ -25,8 +28,9 @@ class Disk:
         """A file descriptor for reading and writing of a file that did not exist."""
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
 
-    def write(self, fd: int, data: bytes | bytearray | memoryview) -> int:
-        return os.write(fd, data)
+    def write(self, fd: int, parts: Sequence[bytes | bytearray | memoryview]) -> int:
+        """One after the other; how many bytes of them were written."""
+        return os.writev(fd, parts)
 
     def begin_sync(self, fd: int, begin: int, end: int) -> None:
         """Lets the system begin to write these bytes, and waits for nothing; what fails, the sync tells.
@@ -69,31 +73,46 @@ class Appending:
         self._written_byte_count = 0
         self._begun_byte_count = 0
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
+    def write(self, *parts: bytes | bytearray | memoryview) -> None:
         """Raises OSError."""
-        if len(data) < _LARGE_BYTE_COUNT:
-            self._gathered += data
+        if len(parts) > _PARTS_MAX or sum(map(len, parts)) < _LARGE_BYTE_COUNT:
+            for part in parts:
+                self._gathered += part
             if len(self._gathered) >= _GATHERED_BYTE_COUNT:
                 self.flush()
-            return
-        self.flush()
-        self._write_all(data)
+        elif self._gathered:
+            gathered, self._gathered = self._gathered, bytearray()
+            self._write_all([gathered, *parts])
+        else:
+            self._write_all(parts)
 
     def flush(self) -> None:
         """Everything is the system's. Raises OSError."""
         if self._gathered:
             gathered, self._gathered = self._gathered, bytearray()
-            self._write_all(gathered)
+            self._write_all([gathered])
 
-    def _write_all(self, data: bytes | bytearray | memoryview) -> None:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self._disk.write(self._fd, rest) :]
-        self._written_byte_count += len(data)
+    def _write_all(self, parts: Sequence[bytes | bytearray | memoryview]) -> None:
+        byte_count = sum(map(len, parts))
+        while (written := self._disk.write(self._fd, parts)) < byte_count:
+            parts = _after(parts, written)
+            byte_count -= written
+            self._written_byte_count += written
+        self._written_byte_count += written
         whole = self._written_byte_count // _PAGE_BYTE_COUNT * _PAGE_BYTE_COUNT  # the last page may still be written to
         if whole - self._begun_byte_count >= _BEGUN_BYTE_COUNT:
             self._disk.begin_sync(self._fd, self._begun_byte_count, whole)
             self._begun_byte_count = whole
+
+
+def _after(parts: Sequence[bytes | bytearray | memoryview], byte_count: int) -> list[memoryview]:
+    """What is left of the parts behind so many bytes."""
+    rest = []
+    for part in parts:
+        if byte_count < len(part):
+            rest.append(memoryview(part)[byte_count:])
+        byte_count = max(0, byte_count - len(part))
+    return rest
 
 
 class DurableFile:
@@ -109,11 +128,11 @@ class DurableFile:
         self._fd: int | None = disk.create(temporary)
         self._appending = Appending(self._fd, disk)
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
+    def write(self, *parts: bytes | bytearray | memoryview) -> None:
         """Appends."""
         self._open_fd()
         try:
-            self._appending.write(data)
+            self._appending.write(*parts)
         except OSError:
             self.discard()
             raise

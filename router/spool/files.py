@@ -51,12 +51,12 @@ class FileSpoolWriter:
         self._lock = threading.RLock()
         fault_point("spool.created")
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
+    def write(self, *parts: bytes | bytearray | memoryview) -> None:
         """Appends. Raises OSError."""
         with self._lock:
             self._needs_open()
             try:
-                self._appending.write(data)
+                self._appending.write(*parts)
             except OSError:
                 self.discard()
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -78,7 +79,7 @@ class Line:
         promises = tuple(self.promises)
 
         class Sink:
-            def write(self, data: memoryview) -> None: ...
+            def write(self, parts: Sequence[memoryview]) -> None: ...
             def discard(self) -> None: ...
             def finish(self) -> Answer:
                 return Answer(status=0, follow_ups=promises)

@@ -170,7 +170,7 @@ def test_of_a_request_without_end_no_more_is_kept_than_the_limit() -> None:
     request = ServiceRequest(command=asked, transfer_syntax_uid=EXPLICIT, peer=peer)
     sink = CommitmentDesk.open(cast(CommitmentDesk, None), request)
     for _ in range(100):
-        sink.write(memoryview(bytes(2**16)))
+        sink.write([memoryview(bytes(2**16))])
     assert len(sink._data) == BYTE_COUNT_MAX + 1
 
 

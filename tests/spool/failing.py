@@ -25,9 +25,9 @@ class FailingDisk(Disk):
         self._call("create")
         return super().create(path)
 
-    def write(self, fd, data) -> int:
+    def write(self, fd, parts) -> int:
         self._call("write")
-        return super().write(fd, data)
+        return super().write(fd, parts)
 
     def sync(self, fd: int) -> None:
         self._call("sync")

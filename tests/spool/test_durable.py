@@ -74,10 +74,29 @@ def test_many_small_writes_become_few_and_keep_their_order(tmp_path: Path) -> No
 
 def test_a_short_write_goes_on_where_it_stopped(tmp_path: Path) -> None:
     class Short(Disk):
-        def write(self, fd, data) -> int:
-            return super().write(fd, memoryview(data)[:7])
+        def write(self, fd, parts) -> int:
+            whole = b"".join(parts)
+            return super().write(fd, [whole[: 50_001 if len(whole) > 50_001 else 7]])
 
-    assert write_file(tmp_path, Short(), b"0123456789" * 10).read_bytes() == b"0123456789" * 10
+    pieces = [bytes([65 + number]) * 30_000 for number in range(9)]
+    file = DurableFile(temporary=tmp_path / "temporary", final=tmp_path / "final", disk=Short())
+    file.write(b"a few bytes before")
+    file.write(*pieces[:8])
+    file.write(pieces[8])
+    file.commit()
+    assert (tmp_path / "final").read_bytes() == b"a few bytes before" + b"".join(pieces)
+
+
+def test_pieces_go_to_the_disk_together_however_many_they_are(tmp_path: Path) -> None:
+    disk = FailingDisk()
+    file = DurableFile(temporary=tmp_path / "temporary", final=tmp_path / "final", disk=disk)
+    file.write(b"head")
+    file.write(*[b"x" * 100_000] * 4)
+    assert disk.calls.count("write") == 1
+    file.write(*[b"y" * 500] * 5000)  # more than the system takes at once
+    file.commit()
+    assert (tmp_path / "final").read_bytes() == b"head" + b"x" * 400_000 + b"y" * 2_500_000
+    assert disk.calls.count("write") < 4
 
 
 def test_discard_removes_every_trace_and_may_be_called_twice(tmp_path: Path) -> None:

@@ -240,8 +240,8 @@ def test_what_is_still_written_while_another_thread_discards_lands_in_no_other_f
         others.append(spool.writer())
 
     class Slow(Disk):
-        def write(self, fd, data) -> int:
-            count = super().write(fd, memoryview(data)[:10])
+        def write(self, fd, parts) -> int:
+            count = super().write(fd, [memoryview(parts[0])[:10]])
             if not discarding:
                 discarding.append(threading.Thread(target=discard_and_open_another))
                 discarding[0].start()
