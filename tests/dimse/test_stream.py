@@ -75,6 +75,18 @@ def test_whatever_the_sizes_of_what_comes_and_of_what_is_taken_every_byte_comes_
     sender.join(60)
 
 
+def test_the_beginning_of_a_number_at_the_end_of_the_memory_is_kept(pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("router.dimse.stream._FILLED_BYTE_COUNT", 100)
+    ours, theirs = pair
+    stream = Stream(ours, send_timeout_s=60)
+    theirs.sendall(bytes(200) + NUMBER.pack(5, 77)[:4])
+    while len(ours.recv(204, socket.MSG_PEEK)) < 204:
+        pass
+    assert len(stream.take(200, soon())) == 200
+    theirs.sendall(NUMBER.pack(5, 77)[4:])
+    assert stream.unpack(NUMBER, soon()) == (5, 77)
+
+
 def test_a_wait_ends_at_its_deadline_also_when_bytes_drip(pair) -> None:
     ours, theirs = pair
     stream = Stream(ours, send_timeout_s=60)

@@ -523,6 +523,18 @@ def test_drain_lets_a_half_received_instance_end(node, wait_until) -> None:
     assert drained == [True]
 
 
+def test_what_has_arrived_is_on_its_way_to_the_disk_before_the_rest_comes(node, wait_until) -> None:
+    data = encoded(DataSetTrailingPadding=bytes(range(256)) * 16_384)  # 4 MiB
+    with node.peer() as peer:
+        peer.associated()
+        whole = store(CT_UID, data, step=60_000)
+        peer.send(whole[: len(whole) // 2])
+        wait_until(lambda: sum(file.stat().st_size for file in node.files()) > 2**20, 60)
+        peer.send(whole[len(whole) // 2 :])
+        assert peer.status() == 0x0000
+    assert node.data_set(node.ledger.one()) == data
+
+
 def test_stop_ends_what_does_not_end_by_itself_and_acknowledges_nothing(start_node, wait_until) -> None:
     node = start_node(drain_timeout_s=0.2)
     with node.peer() as peer:
