@@ -6,7 +6,7 @@ import contextlib
 import logging
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from router.core.ports import Claimed, Clock, Step
 from router.core.retry import RetryPolicy
 from router.errors import LeaseLost
 from router.observe.log import emit
+from router.work.keeper import LeaseKeeper
 
 #: A wake-up that got lost costs this much at most.
 IDLE_WAIT_S = 30.0
@@ -96,6 +97,7 @@ class Worker:
         self._idle_wait_s = idle_wait_s
         self._crash_wait_s = crash_wait_s
         self._stopping = threading.Event()
+        self._leases = LeaseKeeper(lambda tasks: ledger.renew(tasks, lease_s=lane.lease_s), every_s=lane.lease_s / 3)
         self._thread = threading.Thread(target=self._run, name=f"{lane.kind}-{lane.target}", daemon=True)
 
     def start(self) -> None:
@@ -124,7 +126,7 @@ class Worker:
                 return 0
             tasks = self._ledger.claim(self.lane.kind, self.lane.target, lease_s=self.lane.lease_s, limit=limit)
             if tasks:
-                with self._keeping(tasks):
+                with self._leases.keeping(tasks):
                     self._work(tasks)
             return len(tasks)
         finally:
@@ -144,6 +146,7 @@ class Worker:
                     target=self.lane.target,
                 )
                 self._stopping.wait(self._crash_wait_s)
+        self._leases.close()
 
     def _work(self, tasks: Sequence[Claimed]) -> None:
         try:
@@ -169,24 +172,6 @@ class Worker:
                 uid=task.uid,
                 reason=f"unexpected {type(error).__name__}",
             )
-
-    @contextlib.contextmanager
-    def _keeping(self, tasks: Sequence[Claimed]) -> Iterator[None]:
-        """Renews the leases while the step runs: an object of many gigabytes on a slow line takes longer than a lease."""
-        done = threading.Event()
-
-        def renew() -> None:
-            while not done.wait(self.lane.lease_s / 3):
-                with contextlib.suppress(Exception):  # the ledger is away: then the lease ends, and settling says so
-                    self._ledger.renew(tasks, lease_s=self.lane.lease_s)
-
-        thread = threading.Thread(target=renew, name="lease-keeper", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
 
     def _nudge(self) -> None:
         self.lane.gate.interrupt()
