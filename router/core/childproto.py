@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ BATCH_MAX = 32
 BATCH_BYTE_COUNT_MAX = 128 * 2**10
 
 READY = b'{"ready": true}'
+_INSTANCE = tuple(field.name for field in fields(SopInstance))
 
 
 class ProtocolError(ValueError):
@@ -187,9 +188,10 @@ def decode_reply(header: bytes, frames: Sequence[bytes]) -> Analysis:
 
 def instance_to_json(instance: SopInstance) -> dict[str, Any]:
     """A JSON object that `instance_from_json` turns back into an equal value."""
-    data = asdict(replace(instance, header=dict(instance.header)))  # asdict cannot copy every kind of Mapping
+    data = {name: getattr(instance, name) for name in _INSTANCE}
     data["kind"] = instance.kind.value
     data["received_at"] = instance.received_at.isoformat()
+    data["header"] = dict(instance.header)
     return data
 
 

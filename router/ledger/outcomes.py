@@ -53,13 +53,8 @@ _OF_ONE = and_(
 )
 _OLD = _OUTCOMES.where(_OF_ONE)
 _REPLACE = update(outcome).where(_OF_ONE)
-_KEEP = insert(outcome)
 _CHANGE = Statement(update(tally).where(tally.c.tally_id == bindparam("its")))
-_KEPT = Statement(
-    select(outcome.c.instance_id).where(
-        outcome.c.instance_id == bindparam("of_instance"), outcome.c.classifier == bindparam("of_classifier")
-    )
-)
+_KEPT = Statement(select(outcome.c.instance_id).where(_OF_ONE))
 _NEW_OUTCOME = Statement(insert(outcome).inline())
 _REMOVE = delete(tally).where(tally.c.tally_id == bindparam("its"))
 _NEW = insert(tally).returning(tally.c.tally_id)
@@ -76,19 +71,19 @@ def keep_outcome(
 ) -> None:
     """Writes it, in place of an older one, and counts it. `ae_title`: whose image it is; `owed_us`: since when it was owed."""
     here = {"its_instance_id": instance_id, "its_classifier": classifier}
-    old = tx.connection.execute(_OLD, here).one_or_none()
-    if old is not None:
-        _take_out(tx, old)
+    again = bool(_KEPT.rows(tx.connection, here))
+    if again:
+        _take_out(tx, tx.connection.execute(_OLD, here).one())
     values = {
         "at": tx.now_us,
         "code": code_of(value),
         "outcome": outcome_to_json(value),
         "tally_id": _count(tx, value, classifier=classifier, ae_title=ae_title, waited_us=tx.now_us - owed_us),
     }
-    if old is not None:
+    if again:
         tx.connection.execute(_REPLACE, {**here, **values})
     else:
-        tx.connection.execute(_KEEP, {"instance_id": instance_id, "classifier": classifier, **values})
+        _NEW_OUTCOME.run(tx.connection, {"instance_id": instance_id, "classifier": classifier, **values})
 
 
 def code_of(value: Outcome) -> str:

@@ -7,20 +7,39 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, or_, select
+from sqlalchemy import Connection, Engine, bindparam, func, or_, select
 
 from router.core.findings import Outcome, outcome_from_json
 from router.core.instance import InstanceKind, SopInstance
 from router.core.lifecycle import OWED, TaskKind, TaskState
 from router.ledger.instants import from_us
 from router.ledger.lanes import LaneCounts, counted, standing
-from router.ledger.rows import instance_of
-from router.ledger.schema import commitment, event, instance, is_state, notice, outcome, task
+from router.ledger.rows import INSTANCE_COLUMNS, driver_instance_of, instance_of
+from router.ledger.schema import commitment, event, instance, is_state, notice, outcome, task, word
+from router.ledger.statement import Statement
 
 #: What `reports` tells of: documents about one image, and about a study.
 _REPORTS = [InstanceKind.SR.value, InstanceKind.SUMMARY.value]
 #: SQLite takes at most this many values in one IN (...) of a default build, PostgreSQL many more.
 _VALUES_MAX = 500
+_ORIGINAL = select(instance.c.instance_id).where(
+    instance.c.sop_instance_uid == bindparam("of_uid"), instance.c.sha256 == bindparam("of_bytes")
+)
+# Asked for each image that is classified.
+_MADE_BY = Statement(
+    select(*(instance.c[name] for name in INSTANCE_COLUMNS))
+    .where(
+        instance.c.instance_id.in_(
+            select(event.c.instance_id).where(
+                event.c.root_id.in_(_ORIGINAL),
+                event.c.what == word("made"),
+                event.c.target == bindparam("by"),
+            )
+        ),
+        instance.c.kind == bindparam("its_kind"),
+    )
+    .order_by(instance.c.instance_id.desc())
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,15 +265,9 @@ class Queries:
 
     def made_by(self, classifier: str, *, of: SopInstance, kind: InstanceKind) -> list[SopInstance]:
         """What the classifier of this name has made of an original, newest first."""
-        original = select(instance.c.instance_id).where(
-            instance.c.sop_instance_uid == of.sop_instance_uid, instance.c.sha256 == of.sha256
-        )
-        made = select(event.c.instance_id).where(
-            event.c.root_id.in_(original), event.c.what == "made", event.c.target == classifier
-        )
-        query = select(instance).where(instance.c.instance_id.in_(made), instance.c.kind == kind.value)
+        asked = {"of_uid": of.sop_instance_uid, "of_bytes": of.sha256, "by": classifier, "its_kind": kind.value}
         with self._engine.connect() as connection:
-            return [instance_of(row) for row in connection.execute(query.order_by(instance.c.instance_id.desc()))]
+            return [driver_instance_of(row) for row in _MADE_BY.rows(connection, asked)]
 
     def reports(self, uid: str) -> list[MadeReport]:
         """The SR with this SOP Instance UID; or, of an original or a study, the newest SR of each classifier about each

@@ -61,21 +61,26 @@ def instance_of(row: Row[Any]) -> SopInstance:
     )
 
 
-def task_of(row: Sequence[Any]) -> Task:
-    """The task in a row of the driver: six columns of table `task`, and those of INSTANCE_COLUMNS."""
-    task_id, kind, target, attempts, lease, options, *values = row
-    given = dict(zip(INSTANCE_COLUMNS, values, strict=True))
+def driver_instance_of(row: Sequence[Any]) -> SopInstance:
+    """The instance in a row of the driver with INSTANCE_COLUMNS."""
+    given = dict(zip(INSTANCE_COLUMNS, row, strict=True))
     given["kind"] = InstanceKind(given["kind"])
     given["received_at"] = from_us(given["received_at"])
     given["made_by_router"] = bool(given["made_by_router"])
     given["header"] = object_of(given["header"])
+    return SopInstance(**given)
+
+
+def task_of(row: Sequence[Any]) -> Task:
+    """The task in a row of the driver: six columns of table `task`, and those of INSTANCE_COLUMNS."""
+    task_id, kind, target, attempts, lease, options, *values = row
     return Task(
         task_id=task_id,
         kind=TaskKind(kind),
         target=target,
         attempts=attempts,
         lease=lease,
-        instance=SopInstance(**given),
+        instance=driver_instance_of(values),
         options=object_of(options),
     )
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import accumulate
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeVar
@@ -36,6 +37,7 @@ from router.core.ports import Analysis
 from router.errors import ChildDied, ChildNotReady
 from router.faults import fault_point
 from router.observe.log import emit
+from router.work.watchdog import Watchdog
 
 T = TypeVar("T")
 START_LIMIT_S = 60.0
@@ -237,16 +239,19 @@ def batches(requests: Sequence[Request]) -> Iterator[list[tuple[Request, bytes]]
     """Requests with their frames, as many together as may wait for their answers at one time."""
     rest = list(requests)
     while rest:
-        count, byte_count = 0, 0
-        for request in rest[:BATCH_MAX]:
-            byte_count += len(encode_request(request))
-            if count and byte_count > BATCH_BYTE_COUNT_MAX:
-                break
-            count += 1
+        count = _fitting(rest)
         together, rest = rest[:count], rest[count:]
         yield [
             (request, encode_request(replace(request, following=count - 1 - n))) for n, request in enumerate(together)
         ]
+
+
+def _fitting(requests: Sequence[Request]) -> int:
+    """How many of the first of them go together; at least one."""
+    if len(requests) == 1:
+        return 1  # as nearly always: it is not encoded twice
+    byte_counts = accumulate(len(encode_request(request)) for request in requests[:BATCH_MAX])
+    return max(1, sum(byte_count <= BATCH_BYTE_COUNT_MAX for byte_count in byte_counts))
 
 
 class _Child:
@@ -270,6 +275,7 @@ class _Child:
         self._socket = ours
         self._connection: Connection[bytes, bytes] = Connection(os.dup(ours.fileno()))
         self._too_late = False
+        self._watchdog = Watchdog(self._expire)
         self.batch_max = 1
         self.loaded: Loaded | None = None
 
@@ -329,11 +335,9 @@ class _Child:
     def _within(self, limit_s: float, what: str, conversation: Callable[[], T]) -> T:
         """Runs it against the clock. Killing ends every read and write that waits for the child, at whichever byte."""
         self._too_late = False
-        watchdog = threading.Timer(limit_s, self._expire)
-        watchdog.daemon = True
-        watchdog.start()
         try:
-            return conversation()
+            with self._watchdog.watching(limit_s):
+                return conversation()
         except (EOFError, OSError) as error:
             if isinstance(error, OSError) and "bad message length" in str(error):
                 self.end()
@@ -351,9 +355,6 @@ class _Child:
             # ChildDied, or no memory here: what it still says would be taken for the answer to the next question.
             self.end()
             raise
-        finally:
-            watchdog.cancel()
-            watchdog.join()
 
     def _expire(self) -> None:
         self._too_late = True
@@ -367,6 +368,7 @@ class _Child:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._connection.close()
+        self._watchdog.close()
 
     def _linger(self) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
