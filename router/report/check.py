@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydicom.datadict import keyword_for_tag
@@ -45,6 +45,8 @@ _TYPE_1 = (
     "ValueType",
     "ContinuityOfContent",
 )
+_CONTENT = tag_of("ContentSequence")
+_GROUP = codes.MEASUREMENT_GROUP[:2]
 
 
 def check(result: ResultObject, source: Any) -> list[str]:
@@ -86,19 +88,19 @@ def _identity(meta: Level, document: Level, result: ResultObject, source: Any) -
 
 
 def _report(document: Level, source: Any) -> Iterator[str]:
-    yield from _type_1(document)
+    content = _content_items(document)
+    yield from _type_1(document, content)
     yield from _evidence(document, source)
-    yield from _content(document, source)
+    yield from _content(document, content, source)
 
 
-def _type_1(document: Level) -> Iterator[str]:
+def _type_1(document: Level, content: Sequence[Item]) -> Iterator[str]:
     for keyword in _TYPE_1:
         if not document.get(tag_of(keyword)):
             yield f"{keyword} is empty"
-    for item in _content_items(document):
-        for tag, value in item.items():
-            if not value:
-                yield f"{keyword_for_tag(tag)} is empty in the content"
+    for item in content:
+        if not all(item.values()):
+            yield from (f"{keyword_for_tag(tag)} is empty in the content" for tag, value in item.items() if not value)
 
 
 def _provenance(document: Level) -> Iterator[str]:
@@ -130,10 +132,10 @@ def _evidence(document: Level, source: Any) -> Iterator[str]:
         yield "the evidence is not exactly the image"
 
 
-def _content(document: Level, source: Any) -> Iterator[str]:
-    if _name(document) != codes.IMAGING_MEASUREMENT_REPORT[:2]:
+def _content(document: Level, content: Sequence[Item], source: Any) -> Iterator[str]:
+    if _code(document, "ConceptNameCodeSequence") != codes.IMAGING_MEASUREMENT_REPORT[:2]:
         yield "the root is not an Imaging Measurement Report"
-    groups = [_by_name(item) for item in _content_items(document) if _name(item) == codes.MEASUREMENT_GROUP[:2]]
+    groups = [_by_name(item) for item in content if item.name == _GROUP]
     if not groups and not _says_not_analysed(document):
         yield "no finding is reported"
     source_uid = _of_source(source, "SOPInstanceUID")
@@ -206,18 +208,18 @@ def _by_name(item: Level) -> _Named:
     """The items under one, by the concept that names them; none for a concept that is not there."""
     found: defaultdict[tuple[str, str], list[Item]] = defaultdict(list)
     for child in _items(item, "ContentSequence"):
-        found[_name(child)].append(child)
+        found[child.name].append(child)
     return found
 
 
-def _content_items(item: Level) -> Iterator[Item]:
+def _content_items(item: Level) -> list[Item]:
+    """All that are under one, in the order in which they stand."""
+    found: list[Item] = []
     for child in _items(item, "ContentSequence"):
-        yield child
-        yield from _content_items(child)
-
-
-def _name(item: Level) -> tuple[str, str]:
-    return _code(item, "ConceptNameCodeSequence")
+        found.append(child)
+        if _CONTENT in child:
+            found += _content_items(child)
+    return found
 
 
 def _of_source(source: Any, keyword: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property, lru_cache
 
 from pydicom.datadict import keyword_for_tag, tag_for_keyword
 
@@ -25,10 +25,25 @@ _META_GROUP = 0x0002
 _SHORT, _LONG = struct.Struct("<HH2sH"), struct.Struct("<HH2sxxI")
 _DELIMITER = struct.Struct("<HHI")
 
-Item = dict[int, "bytes | list[Item]"]
-"""Tag -> value as stored, or the items of a sequence."""
+#: Items whose reading is remembered, and the longest of them: codes and the like, which every document of a kind has again.
+_KEPT, _KEPT_LENGTH_MAX = 1024, 512
+
 Level = Mapping[int, "bytes | list[Item]"]
-"""An item or the data set, to look at."""
+"""An item or the data set, to look at: tag -> value as stored, or the items of a sequence."""
+
+
+class Item(dict[int, "bytes | list[Item]"]):
+    """An item, not to be changed: one object may stand wherever the same bytes stand, in other documents too."""
+
+    @cached_property
+    def name(self) -> tuple[str, str]:
+        """As a content item: the concept that names it."""
+        return code_in(self, "ConceptNameCodeSequence")
+
+    @cached_property
+    def code(self) -> tuple[str, str]:
+        """As an item of a code sequence: value and scheme designator."""
+        return text_in(self, "CodeValue"), text_in(self, "CodingSchemeDesignator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +97,7 @@ def text_in(item: Level, keyword: str) -> str:
 def code_in(item: Level, keyword: str) -> tuple[str, str]:
     """Value and scheme designator of the first code in a code sequence; empty when there is none."""
     concepts = items_in(item, keyword)
-    return (text_in(concepts[0], "CodeValue"), text_in(concepts[0], "CodingSchemeDesignator")) if concepts else ("", "")
+    return concepts[0].code if concepts else ("", "")
 
 
 def pixel_fragments(data: bytes) -> list[bytes]:
@@ -120,7 +135,7 @@ def top_elements(data: bytes, start: int) -> Iterator[Element]:
 
 def _read_level(data: bytes, at: int, end: int, *, delimited: bool = False) -> tuple[Item, int]:
     """The elements up to `end`, or up to an item's delimiter, and where what follows begins."""
-    level: Item = {}
+    level = Item()
     last = -1
     while at < end:
         if delimited and _delimiter(data, at, end) == (_ITEM_END, 0):
@@ -174,12 +189,20 @@ def _read_items(data: bytes, at: int, end: int, *, delimited: bool = False) -> t
             item, at = _read_level(data, at, end, delimited=True)
         elif at + length > end:
             raise ValueError("an item's length does not fit")
-        else:
+        elif length > _KEPT_LENGTH_MAX:
             item, at = _read_level(data, at, at + length)
+        else:
+            item, at = _read_item(data[at : at + length]), at + length
         items.append(item)
     if delimited:
         raise ValueError("a sequence does not end")
     return items, at
+
+
+@lru_cache(_KEPT)
+def _read_item(value: bytes) -> Item:
+    """An item of known length. All that is in it is in these bytes, so that the same bytes need not be read again."""
+    return _read_level(value, 0, len(value))[0]
 
 
 def _after_fragments(data: bytes, at: int, end: int) -> int:

@@ -156,3 +156,13 @@ def test_no_problem_quotes_a_value(good: ResultObject) -> None:
     assert "PatientID" in told
     assert "Q7" not in told
     assert "P-1" not in told
+
+
+@pytest.mark.parametrize("name", SABOTAGE)
+def test_a_broken_document_is_held_back_after_many_good_ones(name: str, good: ResultObject) -> None:
+    """What the check remembers of good documents says nothing of a broken one, and the other way round."""
+    change, problem = SABOTAGE[name]
+    broken = sabotaged(good, change)
+    for _ in range(2):
+        assert check(good, read(HEADER)) == []
+        assert any(problem in found for found in check(broken, read(HEADER)))

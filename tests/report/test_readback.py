@@ -10,6 +10,7 @@ from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 
+from router.report import readback
 from router.report.readback import Item, read_file
 from router.report.sr import SrBuilder
 from tests.report.made import HEADER, element, instance_of, meta, prediction, read
@@ -90,3 +91,54 @@ def test_a_file_cut_off_anywhere_is_refused() -> None:
 def test_what_no_document_may_hold_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         read_file(meta() + body)
+
+
+def _read(data: bytes) -> object:
+    try:
+        return read_file(data)
+    except ValueError as error:
+        return type(error)
+
+
+def test_no_byte_that_differs_is_taken_for_one_read_before() -> None:
+    data = document()
+    seen = 0
+    for at in range(readback.data_set_start(data), len(data), 23):
+        other = data[:at] + bytes([data[at] ^ 0x11]) + data[at + 1 :]
+        read_file(data)
+        remembering = _read(other)
+        readback._read_item.cache_clear()
+        assert remembering == _read(other), at
+        seen += remembering != _read(data)
+    assert seen > 300  # the rest are bytes that mean nothing
+
+
+def test_what_is_broken_is_refused_as_often_as_it_comes() -> None:
+    broken = element(0x00100020, "ZZ", b"X ")
+    body = element(0x00101002, "SQ", struct.pack("<HHI", 0xFFFE, 0xE000, len(broken)) + broken)
+    for _ in range(3):
+        with pytest.raises(ValueError, match=r"."):
+            read_file(meta() + body)
+
+
+def test_an_item_is_remembered_with_the_codes_that_stand_in_it() -> None:
+    _, body = read_file(document())
+    (root,) = readback.items_in(body, "ConceptNameCodeSequence")
+    assert root.code == readback.code_in(body, "ConceptNameCodeSequence") == ("126000", "DCM")
+    _, other = read_file(document().replace(b"126000", b"126001"))
+    assert readback.code_in(other, "ConceptNameCodeSequence") == ("126001", "DCM")
+    assert {item.name for item in readback.items_in(body, "ContentSequence")} >= {("121049", "DCM"), ("126010", "DCM")}
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    kept, length_max = readback._read_item.cache_info().maxsize, 0
+    assert kept is not None
+    for number in range(kept + 10):
+        value = element(0x00100020, "LO", f"{number:08d}".encode())
+        read_file(meta() + element(0x00101002, "SQ", struct.pack("<HHI", 0xFFFE, 0xE000, len(value)) + value))
+        length_max = max(length_max, readback._read_item.cache_info().currsize)
+    assert length_max == kept
+    before = readback._read_item.cache_info()
+    value = element(0x00100020, "UT", b"X" * 2000)
+    read_file(meta() + element(0x00101002, "SQ", struct.pack("<HHI", 0xFFFE, 0xE000, len(value)) + value))
+    assert readback._read_item.cache_info() == before
