@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,20 +35,46 @@ def to_input(ds: Dataset, side: int, values: NDArray[np.integer[Any]] | None = N
     tables = header.items(ds, "ModalityLUTSequence")
     if tables:
         values, black, white = looked_up(values, tables[0], byte_order(ds), "Modality")
+        picture = _picture(values)
     else:
-        values = _padding_blackened(values, ds, shape)
-        black, white = _ends(values, ds, shape)
+        picture = _padding_blackened(_picture(values), ds, shape)
+        black, white = _ends(picture, ds, shape)
     if shape.inverted:
         black, white = white, black
-    seen = central_square(*values.shape)
-    square = values[seen.top : seen.top + seen.side, seen.left : seen.left + seen.side]
-    if square.min() == square.max():
+    if picture.darkest == picture.brightest:
         raise refusal("constant")
     scale = 2048.0 / (white - black)
-    return resized(square, side, scale=scale, offset=-1024.0 - scale * black)[np.newaxis]
+    extremes = (picture.darkest, picture.brightest)
+    return resized(picture.square, side, scale=scale, offset=-1024.0 - scale * black, extremes=extremes)[np.newaxis]
 
 
-def _ends(values: NDArray[np.integer[Any]], ds: Dataset, shape: FrameShape) -> tuple[float, float]:
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """An image's values, and what is to be known of all of them: each is looked at once, which takes a millisecond."""
+
+    values: NDArray[np.integer[Any]]
+    square: NDArray[np.integer[Any]]
+    """The part of them that is seen."""
+    darkest: int
+    brightest: int
+    """Of the square, were nothing inverted."""
+    least: int
+    most: int
+    """Of all."""
+
+
+def _picture(values: NDArray[np.integer[Any]]) -> _Picture:
+    seen = central_square(*values.shape)
+    rows, columns = slice(seen.top, seen.top + seen.side), slice(seen.left, seen.left + seen.side)
+    square = values[rows, columns]
+    # It is as large as the image in one direction: these are nothing, or beside it.
+    beside = (values[: rows.start], values[rows.stop :], values[:, : columns.start], values[:, columns.stop :])
+    parts = [(int(part.min()), int(part.max())) for part in (square, *beside) if part.size]
+    least, most = min(low for low, _ in parts), max(high for _, high in parts)
+    return _Picture(values, square, *parts[0], least, most)
+
+
+def _ends(picture: _Picture, ds: Dataset, shape: FrameShape) -> tuple[float, float]:
     """The stored values that stand for the two ends of the grey scale, the smaller output of the Modality LUT first.
 
     A rescale of unsigned values moves both ends with the values and so cancels out; a negative slope swaps them. Signed
@@ -56,7 +83,7 @@ def _ends(values: NDArray[np.integer[Any]], ds: Dataset, shape: FrameShape) -> t
     Bits Stored can hold. Upstream ignores sign and rescale (-1326..-542 instead of -605..918 on such an image).
     """
     slope, intercept = rescale(ds)
-    least, most = int(values.min()), int(values.max())
+    least, most = picture.least, picture.most
     low, high = (float(end) for end in _range(shape))
     half = 2 ** (shape.bits_stored - 1)
     if least < low or most > high:
@@ -73,25 +100,24 @@ def _range(shape: FrameShape) -> tuple[int, int]:
     return (-half, half - 1) if shape.signed else (0, 2 * half - 1)
 
 
-def _padding_blackened(values: NDArray[np.integer[Any]], ds: Dataset, shape: FrameShape) -> NDArray[np.integer[Any]]:
+def _padding_blackened(picture: _Picture, ds: Dataset, shape: FrameShape) -> _Picture:
     """Padding that Bits Stored cannot hold, made black; otherwise it would leave black and white unknown.
 
     Padding inside the range stays what it is, as upstream leaves it: most of it is black already.
     Source: PS3.3 C.7.5.1.1.2 (Pixel Padding Value, Pixel Padding Range Limit, both inclusive, in either order).
     """
-    if header.value(ds, "PixelPaddingValue") is None:
-        return values
     low, high = _range(shape)
+    if (picture.least >= low and picture.most <= high) or header.value(ds, "PixelPaddingValue") is None:
+        return picture
+    values = picture.values
     outside = (values < low) | (values > high)
-    if not outside.any():
-        return values
     first = header.integer(ds, "PixelPaddingValue")
     last = header.integer(ds, "PixelPaddingRangeLimit", absent=first)
     padding = (values >= min(first, last)) & (values <= max(first, last))
     if (outside & ~padding).any():
-        return values
+        return picture
     black = high if shape.inverted == (rescale(ds)[0] > 0) else low
-    return np.where(outside, values.dtype.type(black), values)
+    return _picture(np.where(outside, values.dtype.type(black), values))
 
 
 def rescale(ds: Dataset) -> tuple[float, float]:

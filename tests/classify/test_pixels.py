@@ -194,6 +194,27 @@ def test_values_beyond_bits_stored_that_are_no_padding_are_refused(made) -> None
     assert caught.value.code == "value_range"
 
 
+@pytest.mark.parametrize(
+    ("at", "rows", "columns"), [((0, 5), 140, 96), ((139, 95), 140, 96), ((7, 0), 96, 140), ((95, 139), 96, 140)]
+)
+def test_values_beyond_bits_stored_are_found_outside_the_central_square(
+    made, at: tuple[int, int], rows: int, columns: int
+) -> None:
+    values = _ramp(rows=rows, columns=columns)
+    values[at] = 4096
+    with pytest.raises(NotForThisClassifier) as caught:
+        to_input(made(values, bits_stored=12), 224)
+    assert caught.value.code == "value_range"
+
+
+def test_a_square_of_one_value_is_constant_whatever_lies_beside_it(made) -> None:
+    values = np.full((140, 96), 77, np.uint16)
+    values[0], values[-1] = 3, 4000
+    with pytest.raises(NotForThisClassifier) as caught:
+        to_input(made(values, bits_stored=12), 224)
+    assert caught.value.code == "constant"
+
+
 def test_a_broken_modality_lut_is_refused(made) -> None:
     ds = made(_ramp(8), bits_stored=8)
     ds.ModalityLUTSequence = [Dataset()]
