@@ -116,7 +116,7 @@ def frame_shape(ds: Dataset) -> FrameShape:
 
 
 def stored_values(ds: Dataset) -> NDArray[np.integer[Any]]:
-    """The frame's stored values: integers (rows, columns), not inverted, not rescaled.
+    """The frame's stored values: integers (rows, columns), not inverted, not rescaled; not to be written to.
 
     Raises UnreadablePixels when no decoder here can read them, and NotForThisClassifier as `shape_of` does.
     """
@@ -171,7 +171,9 @@ def _native(ds: Dataset, syntax: UID, shape: FrameShape, index: int) -> NDArray[
     # are masked only where an old-style overlay is known to sit in the unused bits: where the header merely understates
     # Bits Stored, masking would fold white into black without a word.
     mask = shape.signed or _overlay_in_unused_bits(ds)
-    return _attempt(ds, syntax, index, correct_unused_bits=mask)
+    # A view of the bytes read where there can be one; pydicom has none of swapped bytes, and says so in the log.
+    view = syntax != ExplicitVRBigEndian
+    return _attempt(ds, syntax, index, correct_unused_bits=mask, view_only=view)
 
 
 def _encapsulated(ds: Dataset, syntax: UID, index: int, *, raw: bool = True) -> NDArray[np.integer[Any]]:
