@@ -32,6 +32,7 @@ from pydicom.uid import (
 )
 
 from router.classify import header
+from router.classify.mapped import map_pixels
 from router.classify.reasons import refusal
 from router.classify.scan import mended
 from router.errors import UnreadablePixels
@@ -173,6 +174,8 @@ def _native(ds: Dataset, syntax: UID, shape: FrameShape, index: int) -> NDArray[
     mask = shape.signed or _overlay_in_unused_bits(ds)
     # A view of the bytes read where there can be one; pydicom has none of swapped bytes, and says so in the log.
     view = syntax != ExplicitVRBigEndian
+    if syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian):  # a deflated data set lies otherwise in its file
+        map_pixels(ds)
     return _attempt(ds, syntax, index, correct_unused_bits=mask, view_only=view)
 
 
