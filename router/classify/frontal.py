@@ -9,6 +9,7 @@ bright below. What it looks at, how it was trained, how often it errs and what i
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -228,6 +229,7 @@ def _alike(one: FloatArray, other: FloatArray) -> float:
 
 def _unit(values: FloatArray) -> FloatArray:
     """As a vector without its mean, of length 1; all zeros where everything is equal."""
-    centred: FloatArray = values.ravel() - values.mean()
-    centred /= max(float(np.linalg.norm(centred)), 1e-6)
+    # As `mean` and `linalg.norm` compute it, to the last bit, without their way there: this is called fifty times a picture.
+    centred: FloatArray = values.ravel() - np.add.reduce(values, axis=None) / values.size
+    centred /= max(math.sqrt(centred.dot(centred)), 1e-6)
     return centred

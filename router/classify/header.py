@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag, Tag
 
 from router.classify.reasons import refusal
+
+
+@cache
+def _tag(keyword: str) -> BaseTag:
+    """Made once: pydicom makes one for every look by a keyword."""
+    return Tag(keyword)
 
 
 def value(ds: Dataset, keyword: str) -> Any:
     """What pydicom makes of an attribute, or None when it is absent, empty or cannot be parsed."""
     try:
-        found = ds.get(keyword)
+        tag = _tag(keyword)
+        found = ds[tag].value if tag in ds else None
     except Exception:  # noqa: BLE001 - converting a malformed value raises whatever the value provokes
         return None
     return None if found is None or found == "" else found

@@ -12,11 +12,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import tag_for_keyword
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
+from pydicom.tag import BaseTag, Tag
 
 from router.core.admission import UID_LENGTH_MAX, UID_TEXT_LENGTH_MAX
 from router.core.instance import SopInstance
@@ -41,6 +43,8 @@ _TYPE_2 = (
 )
 #: An element of explicit VR with a 16-bit length cannot hold more (PS3.5 7.1.2).
 _VALUE_BYTE_COUNT_MAX = 0xFFFE
+#: Of VR US.
+_NUMBERS = frozenset({"Rows", "Columns"})
 _BINARY_VRS = frozenset({"OB", "OW", "UN"})
 _VALID_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 
@@ -133,15 +137,23 @@ def context_of(source: Any, *, sop_class_uid: str = "") -> Context:
     )
 
 
+@cache
+def _tag(keyword: str) -> BaseTag:
+    """Of a keyword of PS3.6, made once: pydicom makes one of every number that it is given."""
+    number = tag_for_keyword(keyword)
+    if number is None:
+        raise KeyError(keyword)
+    return Tag(number)
+
+
 def raw_value(source: Any, keyword: str) -> bytes:
     """The value of a top-level element as stored, trailing padding included; empty when it is absent.
 
     An element that pydicom has converted already is encoded again, in the character set the data set declares.
     """
-    tag = tag_for_keyword(keyword)
-    if tag is None or tag not in source:
+    element = source.get_item(_tag(keyword))
+    if element is None:
         return b""
-    element = source.get_item(tag)
     if element.is_raw:
         return bytes(element.value or b"")
     if element.VR == "SQ":
@@ -165,19 +177,15 @@ def _refuse_untold_padding(source: Any, keyword: str) -> None:
 
     Seen: Orthanc files an image with Patient ID «P-1 » of VR UN under another patient than one with «P-1» of VR LO.
     """
-    tag = tag_for_keyword(keyword)
-    if tag is not None and tag in source:
-        element = source.get_item(tag)
-        if element.is_raw and element.VR in _BINARY_VRS and bytes(element.value or b"").endswith((b" ", b"\0")):
-            raise NotReportable(f"{keyword} is stored as {element.VR} with padding: archives differ in what it says")
+    element = source.get_item(_tag(keyword))
+    untold = element is not None and element.is_raw and element.VR in _BINARY_VRS
+    if untold and bytes(element.value or b"").endswith((b" ", b"\0")):
+        raise NotReportable(f"{keyword} is stored as {element.VR} with padding: archives differ in what it says")
 
 
 def _plain(source: Any, keyword: str, strip: str = " ") -> str:
     """The value as ASCII text; numbers as digits."""
-    tag = tag_for_keyword(keyword)
-    if tag is None or tag not in source:
-        return ""
-    if dictionary_VR(tag) == "US":
+    if keyword in _NUMBERS:
         try:
             value = source.get(keyword)
         except Exception:  # noqa: BLE001 - converting a malformed value raises whatever the value provokes

@@ -183,7 +183,7 @@ def _content(context: Context, alike: Sequence[Summarised], comments: tuple[str,
     groups = [
         tid1500.finding_group(
             tracking_uid(source_sop_instance_uid=context.study_instance_uid, label=finding.label),
-            one.prediction,
+            tid1500.algorithm_of(one.prediction.classifier),
             finding,
             referring(codes.SOURCE_OF_MEASUREMENT, one.image.sop_class_uid, one.image.sop_instance_uid),
             maximum,

@@ -5,6 +5,8 @@ highdicom lays out the same tree; the tests compare every byte (`tests/report/or
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from router.core.findings import ClassifierIdentity, Finding, Prediction
 from router.core.uids import device_uid, tracking_uid
 from router.report import codes
@@ -18,15 +20,18 @@ GROUP_TEMPLATE = "1501"
 _LINE_LENGTH_MAX = 64
 #: Decimals of scores and thresholds, the same for both: rounding then never puts a score on the other side of its threshold.
 _PERCENT_DIGITS = 2
+#: Algorithm parameters that differ between findings; a classifier's own of these names would contradict them.
+_THRESHOLD, _RAW = _OF_THE_FINDING = ("threshold", "raw-sigmoid")
 
 
 def measurement_report(context: Context, prediction: Prediction, comments: tuple[str, ...]) -> tuple[bytes, ...]:
     """What stands under the root, in order. The comments come first because people read from the top."""
     image = referring(codes.SOURCE_OF_MEASUREMENT, context.sop_class_uid, context.sop_instance_uid)
+    algorithm = algorithm_of(prediction.classifier)
     groups = [
         finding_group(
             tracking_uid(source_sop_instance_uid=context.sop_instance_uid, label=finding.label),
-            prediction,
+            algorithm,
             finding,
             image,
         )
@@ -89,11 +94,34 @@ def library_entry(sop_class_uid: str, sop_instance_uid: str, modality: str, *des
     return referring(codes.SOURCE, sop_class_uid, sop_instance_uid, what, *described)
 
 
-def finding_group(uid: str, prediction: Prediction, finding: Finding, image: bytes, *derived: bytes) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """TID 4019 Algorithm Identification as encoded items: the same in every group but for what is the finding's own."""
+
+    name_and_version: bytes
+    parameters: bytes
+    """After those of the finding."""
+
+
+def algorithm_of(classifier: ClassifierIdentity) -> Algorithm:
+    """How a classifier stands in its groups. DICOM has no code for weights, which are a parameter «name=value»."""
+    concerning = Relationship.PROPERTY
+    facts = {"weights-sha256": classifier.weights_sha256}
+    if classifier.demonstration:
+        facts["demonstration"] = "yes: trained on drawings, no clinical meaning"
+    more = [name for name in sorted(classifier.parameters) if name not in facts and name not in _OF_THE_FINDING]
+    facts |= {name: classifier.parameters[name] for name in more}
+    return Algorithm(
+        worded(concerning, codes.ALGORITHM_NAME, ascii_text(classifier.algorithm, _LINE_LENGTH_MAX))
+        + worded(concerning, codes.ALGORITHM_VERSION, ascii_text(classifier.version, _LINE_LENGTH_MAX)),
+        b"".join(_parameter(name, value) for name, value in facts.items()),
+    )
+
+
+def finding_group(uid: str, algorithm: Algorithm, finding: Finding, image: bytes, *derived: bytes) -> bytes:
     """TID 1501 Measurement and Qualitative Evaluation Group; `derived` says how the score came from several."""
     row = finding_code(finding.label)
     contains, concerning = Relationship.CONTAINS, Relationship.PROPERTY
-    classifier = prediction.classifier
     percent = round(100 * float(finding.score), _PERCENT_DIGITS)
     # The OHIF viewer cannot load a NUM without a child item.
     method = coded(concerning, codes.MEASUREMENT_METHOD, codes.ARTIFICIAL_INTELLIGENCE)
@@ -104,9 +132,11 @@ def finding_group(uid: str, prediction: Prediction, finding: Finding, image: byt
         coded(contains, codes.FINDING_CATEGORY, codes.CLINICAL_FINDING),
         coded(contains, codes.FINDING, row.code),
         coded(concerning, codes.FINDING_SITE, row.site) if row.site else b"",
-        worded(concerning, codes.ALGORITHM_NAME, ascii_text(classifier.algorithm, _LINE_LENGTH_MAX)),
-        worded(concerning, codes.ALGORITHM_VERSION, ascii_text(classifier.version, _LINE_LENGTH_MAX)),
-        *(worded(concerning, codes.ALGORITHM_PARAMETERS, text) for text in _parameters(prediction, finding)),
+        algorithm.name_and_version,
+        # DICOM has no code for a decision threshold either.
+        _parameter(_THRESHOLD, f"{round(100 * finding.threshold, _PERCENT_DIGITS):g}%"),
+        _parameter(_RAW, f"{finding.raw:.6f}"),
+        algorithm.parameters,
         measured(contains, codes.CERTAINTY, percent, codes.PERCENT, method, *derived),
         coded(contains, row.code, codes.PRESENT if finding.present else codes.ABSENT),
         image,
@@ -115,21 +145,12 @@ def finding_group(uid: str, prediction: Prediction, finding: Finding, image: byt
     )
 
 
+def _parameter(name: str, value: str) -> bytes:
+    """TID 4019 Algorithm Parameters."""
+    return worded(Relationship.PROPERTY, codes.ALGORITHM_PARAMETERS, ascii_text(f"{name}={value}", 1024))
+
+
 def in_words(finding: Finding) -> str:
     """The score beside its threshold, for viewers that show the texts of a group and leave out numbers (OHIF 3.13)."""
     score, threshold = (round(100 * float(value), _PERCENT_DIGITS) for value in (finding.score, finding.threshold))
     return f"{score:g} %, threshold {threshold:g} %: {'present' if finding.present else 'absent'}"
-
-
-def _parameters(prediction: Prediction, finding: Finding) -> list[str]:
-    """TID 4019 Algorithm Parameters, «name=value»: DICOM has no code for a decision threshold or for weights."""
-    classifier = prediction.classifier
-    facts = {
-        "threshold": f"{round(100 * finding.threshold, _PERCENT_DIGITS):g}%",
-        "raw-sigmoid": f"{finding.raw:.6f}",
-        "weights-sha256": classifier.weights_sha256,
-    }
-    if classifier.demonstration:
-        facts["demonstration"] = "yes: trained on drawings, no clinical meaning"
-    facts |= {name: classifier.parameters[name] for name in sorted(classifier.parameters) if name not in facts}
-    return [ascii_text(f"{name}={value}", 1024) for name, value in facts.items()]

@@ -11,6 +11,7 @@ from PIL import Image
 from pydicom import dcmread
 
 from bench.frontal.drawn import drawing
+from router.classify import frontal
 from router.classify.demo import DemoClassifier
 from router.classify.drawing import draw
 from router.classify.frontal import NUMBERS, frontal_chest, likeness_of, standard
@@ -137,3 +138,11 @@ def test_the_numbers_fit_the_features_and_come_from_the_script() -> None:
     assert numbers["made_by"].startswith("python -m bench.frontal")
     look = likeness_of(numbers)
     assert look.features(standard(_phantom(1))).shape == look.weights.shape
+
+
+def test_vectors_are_made_to_the_last_bit_as_numpys_mean_and_norm_make_them() -> None:
+    drawn = np.random.default_rng(4).normal(0.3, 2, (32, 32))
+    for values in (drawn, drawn[4:26, ::-1], drawn[:, 3:], drawn.T[2:], np.ones((8, 8)), drawn.ravel()):
+        centred = values.ravel() - values.mean()
+        expected = centred / max(float(np.linalg.norm(centred)), 1e-6)
+        assert frontal._unit(values).tobytes() == expected.tobytes()
