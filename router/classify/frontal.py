@@ -156,9 +156,14 @@ def _run(flags: NDArray[np.bool_]) -> int:
 def _ranks(values: FloatArray, spread: float) -> FloatArray:
     """Each value's rank, -1 to 1; what is equal but for rounding shares its rank."""
     rounded = np.round(values.ravel() / spread * 2e4)
-    ordered = np.sort(rounded)
-    below, not_above = (np.searchsorted(ordered, rounded, side) for side in ("left", "right"))
-    ranks: FloatArray = ((below + not_above - 1) / (rounded.size - 1) - 1).reshape(values.shape)
+    order = rounded.argsort()
+    ordered = rounded[order]
+    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    ends = np.append(starts[1:], rounded.size)
+    # What is below each, and what is not above it, are where the run of its equals starts and ends.
+    sums = np.empty(rounded.size, np.int64)
+    sums[order] = np.repeat(starts + ends, ends - starts)
+    ranks: FloatArray = ((sums - 1) / (rounded.size - 1) - 1).reshape(values.shape)
     return ranks
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 
@@ -84,9 +84,14 @@ def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
     """A JSON object that `outcome_from_json` turns back into an equal value."""
     if isinstance(outcome, NotAnalysed):
         return {"not_analysed": asdict(outcome)}
-    # asdict cannot copy every kind of Mapping.
-    classifier = replace(outcome.classifier, parameters=dict(outcome.classifier.parameters))
-    return {"prediction": asdict(replace(outcome, classifier=classifier))}
+    # Not asdict, which copies every value of every finding, and cannot copy every kind of Mapping.
+    classifier = _fields(outcome.classifier) | {"parameters": dict(outcome.classifier.parameters)}
+    findings = tuple(_fields(finding) for finding in outcome.findings)
+    return {"prediction": _fields(outcome) | {"classifier": classifier, "findings": findings}}
+
+
+def _fields(value: Prediction | ClassifierIdentity | Finding) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def outcome_from_json(data: Mapping[str, Any]) -> Outcome:

@@ -29,6 +29,10 @@ _MISSPELT = {
     "USASCII": "",
     "ASCII": "",
 }
+#: Terms in which ASCII means itself. In ISO_IR 13 it does not quite, and pydicom does not know 203.
+_ASCII_IN = frozenset(
+    ["", "ISO_IR 192"] + [f"ISO_IR {number}" for number in _SINGLE_BYTE if number not in ("13", "203")]
+)
 _ESCAPE = 0x1B
 #: Where a text starts again in the first character set (PS3.5 6.1.2.5.3); PN adds its component and group separators.
 _DELIMITERS = {0x0A, 0x0C, 0x0D, 0x5C, 0x3D, 0x5E}
@@ -62,8 +66,11 @@ def settled_terms(declared: Sequence[str], texts: Iterable[bytes]) -> tuple[tupl
 
 def decoded(raw: bytes, terms: Sequence[str]) -> str | None:
     """The text of `raw`, or None when it is not text in these character sets."""
-    if not any(terms) and not raw.isascii():
+    ascii_ = raw.isascii()
+    if not any(terms) and not ascii_:
         return None
+    if ascii_ and _ESCAPE not in raw and len(terms) <= 1 and _ASCII_IN.issuperset(terms):
+        return raw.decode("ascii")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:

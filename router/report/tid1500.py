@@ -6,6 +6,7 @@ highdicom lays out the same tree; the tests compare every byte (`tests/report/or
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from router.core.findings import ClassifierIdentity, Finding, Prediction
 from router.core.uids import device_uid, tracking_uid
@@ -120,28 +121,51 @@ def algorithm_of(classifier: ClassifierIdentity) -> Algorithm:
 
 def finding_group(uid: str, algorithm: Algorithm, finding: Finding, image: bytes, *derived: bytes) -> bytes:
     """TID 1501 Measurement and Qualitative Evaluation Group; `derived` says how the score came from several."""
-    row = finding_code(finding.label)
-    contains, concerning = Relationship.CONTAINS, Relationship.PROPERTY
+    kind = _kind(finding.label)
+    contains = Relationship.CONTAINS
     percent = round(100 * float(finding.score), _PERCENT_DIGITS)
     # The OHIF viewer cannot load a NUM without a child item.
-    method = coded(concerning, codes.MEASUREMENT_METHOD, codes.ARTIFICIAL_INTELLIGENCE)
+    method = coded(Relationship.PROPERTY, codes.MEASUREMENT_METHOD, codes.ARTIFICIAL_INTELLIGENCE)
     return container(
         codes.MEASUREMENT_GROUP,
-        worded(Relationship.OBSERVATION, codes.TRACKING_IDENTIFIER, ascii_text(finding.label, _LINE_LENGTH_MAX)),
+        kind.tracked,
         identified(Relationship.OBSERVATION, codes.TRACKING_UNIQUE_IDENTIFIER, uid),
-        coded(contains, codes.FINDING_CATEGORY, codes.CLINICAL_FINDING),
-        coded(contains, codes.FINDING, row.code),
-        coded(concerning, codes.FINDING_SITE, row.site) if row.site else b"",
+        kind.named,
         algorithm.name_and_version,
         # DICOM has no code for a decision threshold either.
         _parameter(_THRESHOLD, f"{round(100 * finding.threshold, _PERCENT_DIGITS):g}%"),
         _parameter(_RAW, f"{finding.raw:.6f}"),
         algorithm.parameters,
         measured(contains, codes.CERTAINTY, percent, codes.PERCENT, method, *derived),
-        coded(contains, row.code, codes.PRESENT if finding.present else codes.ABSENT),
+        kind.present if finding.present else kind.absent,
         image,
         worded(contains, codes.COMMENT, in_words(finding)),
         template=GROUP_TEMPLATE,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What stands in the group of every finding of one label, as encoded items."""
+
+    tracked: bytes
+    named: bytes
+    """What it is, and where in the body."""
+    present: bytes
+    absent: bytes
+
+
+@lru_cache(maxsize=512)
+def _kind(label: str) -> _Kind:
+    row = finding_code(label)
+    contains = Relationship.CONTAINS
+    return _Kind(
+        worded(Relationship.OBSERVATION, codes.TRACKING_IDENTIFIER, ascii_text(label, _LINE_LENGTH_MAX)),
+        coded(contains, codes.FINDING_CATEGORY, codes.CLINICAL_FINDING)
+        + coded(contains, codes.FINDING, row.code)
+        + (coded(Relationship.PROPERTY, codes.FINDING_SITE, row.site) if row.site else b""),
+        coded(contains, row.code, codes.PRESENT),
+        coded(contains, row.code, codes.ABSENT),
     )
 
 

@@ -146,3 +146,13 @@ def test_vectors_are_made_to_the_last_bit_as_numpys_mean_and_norm_make_them() ->
         centred = values.ravel() - values.mean()
         expected = centred / max(float(np.linalg.norm(centred)), 1e-6)
         assert frontal._unit(values).tobytes() == expected.tobytes()
+
+
+def test_ranks_share_what_is_equal_and_lie_between_what_is_below_and_what_is_above() -> None:
+    random = np.random.default_rng(5)
+    for decimals in (0, 1, 3):
+        values = np.round(random.normal(0, 1, (12, 12)), decimals)
+        below = (values.ravel()[:, None] > values.ravel()).sum(axis=1)
+        not_above = (values.ravel()[:, None] >= values.ravel()).sum(axis=1)
+        expected = ((below + not_above - 1) / (values.size - 1) - 1).reshape(values.shape)
+        assert frontal._ranks(values, 1.0).tobytes() == expected.tobytes()
