@@ -17,6 +17,7 @@
         ├── NoAcceptedContext     the peer accepts no presentation context for this instance
         ├── PeerRefused           0xA9xx, 0xCxxx, 0x0122, 0x0124
         ├── SpoolDamaged          the spooled bytes are gone or are not the bytes that were received
+        │   └── UnknownDigest     nobody can tell: what the ledger has is no digest
         ├── UnreadablePixels      no decoder here can read the pixel data
         ├── NotForThisClassifier  the gate refuses this image; .code says why in one word
         ├── NotReportable         the image lacks an attribute without which no result object can exist
@@ -113,6 +114,10 @@ class PeerRefused(PermanentError):
 
 class SpoolDamaged(PermanentError):
     """The spooled bytes are gone, or are not the bytes that were received."""
+
+
+class UnknownDigest(SpoolDamaged):
+    """A text is no digest that this program knows: whether bytes are those that were received cannot be told."""
 
 
 class UnreadablePixels(PermanentError):
