@@ -190,7 +190,7 @@ def instance_of(path: Path) -> SopInstance:
         study_instance_uid=ds.StudyInstanceUID,
         series_instance_uid=ds.SeriesInstanceUID,
         transfer_syntax_uid=ds.file_meta.TransferSyntaxUID,
-        sha256="0" * 64,
+        digest="0" * 64,
         byte_count=path.stat().st_size,
         spool_key="bench",
         received_at=datetime.now(UTC),

@@ -241,7 +241,7 @@ class _Writer:
                 "study_instance_uid": study.uid,
                 "series_instance_uid": f"{_ROOT}.3.{study.number}.{sop_class[-2:]}",
                 "transfer_syntax_uid": "1.2.840.10008.1.2.1",
-                "sha256": f"{instance_id:064x}",
+                "digest": f"{instance_id:064x}",
                 "byte_count": 7_200_000,
                 "spool_key": key,
                 "received_at": at,

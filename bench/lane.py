@@ -83,7 +83,7 @@ def _received(path: Path, spool: FileSpool) -> SopInstance:
         study_instance_uid="1.2",
         series_instance_uid="1.2.3",
         transfer_syntax_uid=source.transfer_syntax_uid,
-        sha256=hashlib.sha256(data_set).hexdigest(),
+        digest=hashlib.sha256(data_set).hexdigest(),
         byte_count=len(data_set),
         spool_key=spool.put(data),
         received_at=datetime.now(UTC),

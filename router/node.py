@@ -277,6 +277,7 @@ def build_node(settings: Settings) -> Node:
                 dataset_byte_count_max=settings.node.dataset_byte_count_max,
                 free_byte_count_min=settings.spool.free_byte_count_min,
             ),
+            digest=settings.spool.digest,
             keywords=settings.header_keywords(),
             desk=desk if settings.commitment.enabled or committing else None,
             notifiers=[destination.options.ae_title for destination in committing],

@@ -12,6 +12,7 @@ from typing import Any
 
 from router import trial
 from router.core.admission import CANNOT_UNDERSTAND
+from router.core.digest import Algorithm
 from router.core.explanation import Explanation
 from router.core.findings import outcome_to_json
 from router.core.instance import SopInstance
@@ -121,11 +122,11 @@ def _classifier(settings: Settings | None, name: str | None) -> ClassifierSettin
     return settings.classifiers[name]
 
 
-def instance_in(settings: Settings, file: Path, *, calling_ae_title: str = "") -> SopInstance:
-    """The instance in a file as the node would see it on arrival. Raises RefusedError."""
+def instance_in(settings: Settings, file: Path, *, digest: Algorithm | None = None) -> SopInstance:
+    """The instance in a file as the node would see it on arrival; see `trial.instance_in`. Raises RefusedError."""
     source = _source(file)
     with _named(file), source.open() as stream:
-        return trial.instance_in(stream, source, settings, calling_ae_title=calling_ae_title)
+        return trial.instance_in(stream, source, settings, digest=digest)
 
 
 def _source(file: Path) -> Source:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from router.core.digest import ALGORITHMS, Algorithm, parsed
 from router.core.findings import NotAnalysed, Outcome
 from router.core.instance import Reference, SopInstance
 from router.core.ports import Analysis
@@ -81,14 +82,38 @@ def reproduce(settings: Settings, which: str, original: Path | None) -> Reproduc
         count = len(report.images)
         raise RouterError(f"{which}: it refers to {count} instances and sums up reports: reproduce each of them")
     image_uid = report.images[0][0].sop_instance_uid
+    known = kept.original(report.itself.sop_instance_uid, image_uid)
+
+    def computed(by: Algorithm) -> Reproduction:
+        return _reproduction(settings, report, data, document, known=known, original=original, digest=by)
+
+    if known is not None:
+        return computed(parsed(known.digest).algorithm)
+    # A report's UID comes from its image's digest, and nobody knows by which algorithm that was.
+    results = (computed(by) for by in sorted(ALGORITHMS, key=lambda one: one != settings.spool.digest))
+    first = next(results)
+    return first if first.reproduces else next((other for other in results if other.reproduces), first)
+
+
+def _reproduction(
+    settings: Settings,
+    report: Told,
+    data: bytes,
+    document: Level,
+    *,
+    known: SopInstance | None,
+    original: Path | None,
+    digest: Algorithm,
+) -> Reproduction:
+    """`digest`: what the original's file is hashed by."""
+    image_uid = report.images[0][0].sop_instance_uid
     result = Reproduction(
         sop_instance_uid=report.itself.sop_instance_uid,
         original_uid=image_uid,
         algorithm=report.algorithm.name,
         weights_sha256=report.algorithm.weights_sha256 or _weights(document),
     )
-    known = kept.original(report.itself.sop_instance_uid, image_uid)
-    image = _image(settings, known, original, image_uid, result)
+    image = _image(settings, known, original, image_uid, result, digest=digest)
     if image is None:
         return result
     if known is None:
@@ -141,17 +166,24 @@ class _Image:
 
 
 def _image(
-    settings: Settings, known: SopInstance | None, given: Path | None, uid: str, result: Reproduction
+    settings: Settings,
+    known: SopInstance | None,
+    given: Path | None,
+    uid: str,
+    result: Reproduction,
+    *,
+    digest: Algorithm,
 ) -> _Image | None:
     """The original, or None and a difference that says why there is none."""
     if given is not None:
-        found = instance_in(settings, given)
+        found = instance_in(settings, given, digest=digest)
         if found.sop_instance_uid != uid:
             result.differences.append(f"the file holds {found.sop_instance_uid}, the report is about {uid}")
             return None
-        if known is not None and found.sha256 != known.sha256:
+        if known is not None and found.digest != known.digest:
+            was, now = parsed(known.digest), parsed(found.digest)
             result.differences.append(
-                f"original bytes differ: the report was made of SHA-256 {known.sha256}, the file has {found.sha256}"
+                f"original bytes differ: the report was made of {was.name} {was.digits}, the file has {now.digits}"
             )
             return None
         return _Image(instance=known or found, path=given.resolve())

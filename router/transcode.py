@@ -5,7 +5,7 @@ not where images are received. It opens two files and nothing else.
 
     python -m router.transcode IN OUT TIME_LIMIT_S MEMORY_BYTE_COUNT
 
-IN is a DICOM file; OUT must not exist. The answer is one line of JSON on standard output: {"sha256", "byte_count"} of the data
+IN is a DICOM file; OUT must not exist. The answer is one line of JSON on standard output: {"digest", "byte_count"} of the data
 set in OUT, or {"problem": why it cannot be decoded}, or {"no_room": true} when the disk is full.
 """
 
@@ -64,7 +64,7 @@ def _attempt(source: Path, target: Path) -> dict[str, Any]:
 
 
 def transcode(source: Path, target: Path) -> dict[str, Any]:
-    """Writes `target`, which must not exist; {"sha256", "byte_count"} of its data set.
+    """Writes `target`, which must not exist; {"digest", "byte_count"} of its data set.
 
     Raises UnreadablePixels, MemoryError, OSError, and what pydicom raises for a data set that it cannot read.
     """
@@ -95,8 +95,8 @@ def transcode(source: Path, target: Path) -> dict[str, Any]:
     offset = data_set_offset(target)
     with target.open("rb") as written:
         written.seek(offset)
-        digest = hashlib.file_digest(written, "sha256").hexdigest()
-        return {"sha256": digest, "byte_count": written.tell() - offset}
+        digest = hashlib.file_digest(written, "sha256").hexdigest()  # see core.digest
+        return {"digest": digest, "byte_count": written.tell() - offset}
 
 
 def _turn_words(ds: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 from router.core.admission import CANNOT_UNDERSTAND, DATA_SET_MISMATCH
+from router.core.digest import Algorithm, Hasher
 from router.core.explanation import Comparison, compare
 from router.core.instance import ROUTING_KEYWORDS, SopInstance
 from router.core.rules import PREDICATES, RuleBook
@@ -21,8 +21,6 @@ from router.ledger.search import Original
 from router.receive.header import read_header
 from router.settings import Settings
 from router.spool.part10 import data_set_offset
-
-_CHUNK_BYTE_COUNT = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +54,21 @@ class Trial:
         return tuple(one for one in self.tried if not one.comparison.changes)
 
 
-def instance_in(stream: IO[bytes], source: Source, settings: Settings, *, calling_ae_title: str = "") -> SopInstance:
-    """The instance in a file as the node would see it on arrival; no pixel is read. Raises RefusedError, OSError."""
-    sha256, byte_count = hashlib.sha256(), 0
+def instance_in(
+    stream: IO[bytes],
+    source: Source,
+    settings: Settings,
+    *,
+    calling_ae_title: str = "",
+    digest: Algorithm | None = None,
+) -> SopInstance:
+    """The instance in a file as the node would see it on arrival; no pixel is read. Raises RefusedError, OSError.
+
+    `digest`: by what it is hashed, if not by what the settings say.
+    """
+    hasher = Hasher(digest or settings.spool.digest)
     stream.seek(source.data_set_offset)
-    while chunk := stream.read(_CHUNK_BYTE_COUNT):
-        sha256.update(chunk)
-        byte_count += len(chunk)
+    byte_count = hasher.update_to_end(stream)
     header = read_header(
         cast(BinaryIO, stream),
         offset=source.data_set_offset,
@@ -78,7 +84,7 @@ def instance_in(stream: IO[bytes], source: Source, settings: Settings, *, callin
         study_instance_uid=header.identity.study_instance_uid,
         series_instance_uid=header.identity.series_instance_uid,
         transfer_syntax_uid=source.transfer_syntax_uid,
-        sha256=sha256.hexdigest(),
+        digest=hasher.text(),
         byte_count=byte_count,
         spool_key="",
         received_at=datetime.now(UTC),

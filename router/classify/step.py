@@ -138,8 +138,8 @@ class ClassifyStep:
         return produced
 
     def _produced(self, task: Task, result: ResultObject) -> Produced:
-        instance = spooled(self._spool, result, at=self._clock.now())
-        return Produced(instance=instance, destinations=tuple(task.options.get("results_to", ())))
+        destinations = task.options.get("results_to", ())
+        return spooled(self._spool, result, at=self._clock.now(), destinations=destinations)
 
     def _child_died(self, task: Task, error: ChildDied) -> None:
         if task.attempts < _ATTEMPTS_MAX:

@@ -13,6 +13,7 @@ import click
 
 from router.audit import events
 from router.cli.console import ERR, OUT, audit, audit_look, config_option, json_option, open_ledger, plain, table_of
+from router.core.digest import parsed
 from router.core.lifecycle import TaskKind, TaskState
 from router.errors import RouterError
 from router.settings import Settings, load
@@ -98,9 +99,9 @@ def trace(uid: str, config: Path, as_json: bool, as_fhir: bool) -> None:
     if as_json:
         click.echo(json.dumps([plain(entry) for entry in entries], indent=2))
     elif entries:
-        objects = dict.fromkeys((entry.instance_kind, entry.sop_instance_uid, entry.sha256) for entry in entries)
-        for kind, sop_instance_uid, sha256 in objects:
-            line = f"{kind:9} {sop_instance_uid}  SHA-256 {sha256[:16]}…"
+        objects = dict.fromkeys((entry.instance_kind, entry.sop_instance_uid, entry.digest) for entry in entries)
+        for kind, sop_instance_uid, digest in objects:
+            line = f"{kind:9} {sop_instance_uid}  {parsed(digest).short}"
             OUT.print(line, markup=False, highlight=False, soft_wrap=True)
         table = table_of("time (UTC)", "what", "object", "target", "try", "details")
         table.columns[0].no_wrap = True

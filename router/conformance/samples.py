@@ -123,7 +123,7 @@ def _instance(header: Dataset, number: int) -> SopInstance:
         study_instance_uid=header.StudyInstanceUID,
         series_instance_uid=header.SeriesInstanceUID,
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        sha256=f"{number}" * 64,
+        digest=f"{number}" * 64,
         byte_count=number,
         spool_key="",
         received_at=datetime(2025, number, number, number, number, number, number, tzinfo=UTC),

@@ -46,7 +46,8 @@ class Custody:
 
     root_id: int
     study_instance_uid: str
-    sha256: str
+    digest: str
+    """See `SopInstance.digest`."""
     calling_ae_title: str
     called_ae_title: str
     received_at: datetime

@@ -72,8 +72,8 @@ class SopInstance:
     study_instance_uid: str
     series_instance_uid: str
     transfer_syntax_uid: str
-    sha256: str
-    """Of the data set's encoded bytes (without preamble and File Meta Information), hexadecimal."""
+    digest: str
+    """Of the data set's encoded bytes (without preamble and File Meta Information), as `core.digest` writes it."""
     byte_count: int
     """Of the data set's encoded bytes."""
     spool_key: str

@@ -89,6 +89,8 @@ class Receipt(StrEnum):
     """
     CONFLICT = "conflict"
     """Same SOP Instance UID, other bytes: kept apart, delivered as the rules say, shown."""
+    UNDECIDED = "undecided"
+    """Same SOP Instance UID, and a digest by another algorithm: nothing was written. See `Ledger.accept`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +156,8 @@ class Produced:
 
     instance: SopInstance
     destinations: tuple[str, ...]
+    also: Callable[[], Collection[str]] = tuple
+    """Computes the digests of the same bytes by the other algorithms; rarely asked. See `Ledger.accept`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,8 +187,12 @@ class Study:
 class Ledger(Protocol):
     """The one record of what is owed and done. Every method that writes returns after the commit."""
 
-    def accept(self, instance: SopInstance, plan: Plan) -> Receipt:
-        """Instance, plan, tasks and event in one transaction. Raises OSError-like errors of the database as they are."""
+    def accept(self, instance: SopInstance, plan: Plan, *, also: Collection[str] | None = None) -> Receipt:
+        """Instance, plan, tasks and event in one transaction. Raises OSError-like errors of the database as they are.
+
+        `also`: digests of the same bytes by every other algorithm. Without them the answer may be UNDECIDED, and then
+        nothing was written: offer it again with them.
+        """
         ...
 
     def claim(self, kind: TaskKind, target: str, *, lease_s: float, limit: int) -> list[Task]:

@@ -30,7 +30,7 @@ def result_sop_instance_uid(
     *,
     kind: str,
     source_sop_instance_uid: str,
-    source_sha256: str,
+    source_digest: str,
     weights_sha256: str,
     parameters: str,
     sop_class_uid: str,
@@ -42,7 +42,7 @@ def result_sop_instance_uid(
     `parameters` is `digest(...)` of the classifier's parameters; `writer` names code table and writer version, because a
     changed writer must not reuse the UID of an object with other content (seen: the archive keeps the old one).
     """
-    facts = (kind, source_sop_instance_uid, source_sha256, weights_sha256, parameters, sop_class_uid, writer)
+    facts = (kind, source_sop_instance_uid, source_digest, weights_sha256, parameters, sop_class_uid, writer)
     return derived_uid("sop", *facts, *([predecessor] if predecessor else []))
 
 

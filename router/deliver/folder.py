@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from router.core.admission import valid_uid
+from router.core.digest import parsed
 from router.core.ports import Delivered, Delivery
 from router.deliver.intact import intact
 from router.errors import PeerRefused, PeerUnreachable, SpoolDamaged, TransientError
@@ -72,7 +72,7 @@ class FolderDestination:
             place = folder / f"{instance.sop_instance_uid}.dcm"
             note = ""
             if place.exists() and not _holds(place, delivery):
-                place = folder / f"{instance.sop_instance_uid}.{instance.sha256[:16]}.dcm"
+                place = folder / f"{instance.sop_instance_uid}.{parsed(instance.digest).digits[:16]}.dcm"
                 note = f"the folder has another instance with this UID: written as {place.name}"
             if not _holds(place, delivery):
                 file.seek(0)  # with preamble and File Meta Information
@@ -88,12 +88,14 @@ class FolderDestination:
 
 def _holds(place: Path, delivery: Delivery) -> bool:
     """True when the file is there with exactly the data set of the delivery."""
+    hasher = parsed(delivery.instance.digest).hasher()
     try:
         with place.open("rb") as file:
             offset = file.seek(0, 2) - delivery.instance.byte_count
             if offset < 0:
                 return False
             file.seek(offset)
-            return hashlib.file_digest(file, "sha256").hexdigest() == delivery.instance.sha256
+            hasher.update_to_end(file)
+            return hasher.text() == delivery.instance.digest
     except FileNotFoundError:
         return False

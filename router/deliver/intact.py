@@ -1,18 +1,18 @@
 """The spooled bytes, checked against what was received: nobody gets the whole of an instance that is not what came in.
 
-A file that this process received a short while ago, and that nobody has touched since, is not read twice for that: its SHA-256
+A file that this process received a short while ago, and that nobody has touched since, is not read twice for that: its digest
 was computed while it came in.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from router.core.digest import parsed
 from router.core.ports import Delivery
 from router.deliver.fragments import Stream
 from router.deliver.fresh import mark_of
@@ -83,13 +83,14 @@ def _untouched(file: io.FileIO, delivery: Delivery) -> bool:
 
 
 class _Checked:
-    """Reads a data set to its end, and keeps the last bytes back until the SHA-256 of all of it is right."""
+    """Reads a data set to its end, and keeps the last bytes back until the digest of all of it is right."""
 
     def __init__(self, file: io.FileIO, delivery: Delivery) -> None:
         self._file = file
         self._instance = delivery.instance
         self._left = delivery.instance.byte_count
-        self._digest = hashlib.sha256()
+        self._digest = parsed(delivery.instance.digest)
+        self._hasher = self._digest.hasher()
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Raises SpoolDamaged."""
@@ -103,10 +104,10 @@ class _Checked:
             raise SpoolDamaged(f"spool file {key} cannot be read: {error.strerror}") from error
         if not count:
             raise SpoolDamaged(f"spool file {key} is shorter than what was received")
-        self._digest.update(some[:count])
+        self._hasher.update(some[:count])
         self._left -= count
-        if not self._left and self._digest.hexdigest() != self._instance.sha256:
-            raise SpoolDamaged(f"spool file {key} is not what was received: its SHA-256 differs")
+        if not self._left and self._hasher.text() != self._instance.digest:
+            raise SpoolDamaged(f"spool file {key} is not what was received: its {self._digest.name} differs")
         return count
 
     def read_all(self) -> bytearray:

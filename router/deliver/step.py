@@ -29,7 +29,6 @@ from router.core.ports import (
     Destination,
     FileMark,
     Ledger,
-    Produced,
     ResultObject,
     Spool,
     Task,
@@ -316,9 +315,9 @@ class DeliverStep:
         return replace(instead, kind=task.instance.kind) if instead else None
 
     def _replace(self, task: Task, instead: ResultObject, refusal: Exception) -> None:
-        instance = spooled(self._spool, instead, at=self._clock.now())
+        produced = spooled(self._spool, instead, at=self._clock.now(), destinations=(self.name,))
+        instance = produced.instance
         note = f"{_text(refusal)}; sent as {UID(instance.sop_class_uid).name} instead"
-        produced = Produced(instance=instance, destinations=(self.name,))
         try:
             self._ledger.complete(task, note=note, produced=[produced])
         except LeaseLost:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import BigInteger, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from router.core.digest import comparable
 from router.core.instance import SopInstance
 from router.core.lifecycle import TaskKind, TaskState
 from router.core.ports import Receipt
@@ -22,7 +23,7 @@ _SAME_UID = Statement(
     select(
         instance.c.instance_id,
         instance.c.root_id,
-        instance.c.sha256,
+        instance.c.digest,
         instance.c.bytes_freed_at,
         instance.c.bytes_missed_at,
         instance.c.conflict,
@@ -34,13 +35,17 @@ _NEW_INSTANCE = Statement(
     *(
         dialect.insert(instance)
         .values(received_at=func.coalesce(_FIRST_AT, bindparam("now_at", type_=BigInteger)))
-        .on_conflict_do_nothing(index_elements=["sop_instance_uid", "sha256"])
+        .on_conflict_do_nothing(index_elements=["sop_instance_uid", "digest"])
         .returning(instance.c.instance_id)
         for dialect in (postgresql, sqlite)
     )
 )
 _NEW_TASK = Statement(insert(task).inline())
 _NEW_EVENT = Statement(insert(event).inline())
+
+
+class Undecided(Exception):
+    """A row has the same SOP Instance UID and a digest by another algorithm: the same bytes or others, nobody knows yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +61,9 @@ class Entry:
     """`again`, and its tasks are still in the ledger: nothing new is owed."""
 
 
-def fingerprint(sop_instance_uid: str, sha256: str) -> str:
+def fingerprint(sop_instance_uid: str, digest: str) -> str:
     """What stays of an instance that is forgotten: only who has its bytes can tell that it was here."""
-    return hashlib.sha256(f"{sop_instance_uid}\x1f{sha256}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{sop_instance_uid}\x1f{digest}".encode()).hexdigest()[:32]
 
 
 class _Same(NamedTuple):
@@ -66,7 +71,7 @@ class _Same(NamedTuple):
 
     instance_id: int
     root_id: int | None
-    sha256: str
+    digest: str
     bytes_freed_at: int | None
     bytes_missed_at: int | None
     conflict: bool
@@ -80,20 +85,33 @@ class _Rooted(Protocol):
 
 
 def enter(
-    tx: Transaction, new: SopInstance, *, root_id: int | None, rules: Sequence[str], notes: Sequence[str]
+    tx: Transaction,
+    new: SopInstance,
+    *,
+    root_id: int | None,
+    rules: Sequence[str],
+    notes: Sequence[str],
+    also: Collection[str] | None = None,
 ) -> Entry:
-    """Writes the instance, unless the same bytes are held already. Same UID, other bytes: kept apart as a conflict."""
+    """Writes the instance, unless the same bytes are held already. Same UID, other bytes: kept apart as a conflict.
+
+    `also`: digests of the same bytes by every other algorithm. Without them it may raise Undecided, having written nothing.
+    """
     same_uid = [_Same(*row) for row in _SAME_UID.rows(tx.connection, {"uid": new.sop_instance_uid})]
     values = {**instance_values(new), "rules": list(rules), "notes": list(notes), "bytes_missed_at": None}
     at_us = values.pop("received_at")  # of a row that is there it stays: objects that were made of it say when it came
+    digests = {new.digest, *(also or ())}
     for row in same_uid:
-        if row.sha256 != new.sha256:
+        if row.digest not in digests:
             continue
         old_root_id = row.root_id or row.instance_id
         if row.bytes_freed_at is None and row.bytes_missed_at is None:
             return Entry(receipt=Receipt.DUPLICATE, instance_id=row.instance_id, root_id=old_root_id)
         tx.connection.execute(
-            update(instance).where(instance.c.instance_id == row.instance_id).values(**values, bytes_freed_at=None)
+            update(instance)
+            .where(instance.c.instance_id == row.instance_id)
+            # The digest stays, by whatever algorithm it is: the UIDs of what was made of it come from its text.
+            .values({**values, "digest": row.digest, "bytes_freed_at": None})
         )
         return Entry(
             receipt=Receipt.CONFLICT if row.conflict else Receipt.NEW,
@@ -102,6 +120,8 @@ def enter(
             again=True,
             mended=row.bytes_freed_at is None,
         )
+    if also is None and not all(comparable(row.digest, new.digest) for row in same_uid):
+        raise Undecided
     conflict = bool(same_uid)
     entered = _NEW_INSTANCE.rows(
         tx.connection,
@@ -110,11 +130,11 @@ def enter(
             "root_id": root_id,
             "conflict": conflict,
             "now_at": at_us,
-            "of_bytes": fingerprint(new.sop_instance_uid, new.sha256),
+            "of_bytes": fingerprint(new.sop_instance_uid, new.digest),
         },
     )
     if not entered:  # PostgreSQL: another node entered it since our look
-        return enter(tx, new, root_id=root_id, rules=rules, notes=notes)
+        return enter(tx, new, root_id=root_id, rules=rules, notes=notes, also=also)
     ((instance_id,),) = entered
     return Entry(
         receipt=Receipt.CONFLICT if conflict else Receipt.NEW, instance_id=instance_id, root_id=root_id or instance_id

@@ -202,14 +202,14 @@ def _remove(tx: Transaction, roots: Sequence[int]) -> int:
                 instance.c.instance_id,
                 instance.c.root_id,
                 instance.c.sop_instance_uid,
-                instance.c.sha256,
+                instance.c.digest,
                 instance.c.received_at,
                 instance.c.study_instance_uid,
             ).where(of_roots)
         ).all()
         made_of = {row.root_id for row in rows if row.root_id is not None}
         kept = [
-            {"fingerprint": fingerprint(row.sop_instance_uid, row.sha256), "received_at": row.received_at}
+            {"fingerprint": fingerprint(row.sop_instance_uid, row.digest), "received_at": row.received_at}
             for row in rows
             if row.instance_id in made_of
         ]

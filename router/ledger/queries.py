@@ -23,7 +23,7 @@ _REPORTS = [InstanceKind.SR.value, InstanceKind.SUMMARY.value]
 #: SQLite takes at most this many values in one IN (...) of a default build, PostgreSQL many more.
 _VALUES_MAX = 500
 _ORIGINAL = select(instance.c.instance_id).where(
-    instance.c.sop_instance_uid == bindparam("of_uid"), instance.c.sha256 == bindparam("of_bytes")
+    instance.c.sop_instance_uid == bindparam("of_uid"), instance.c.digest == bindparam("of_bytes")
 )
 # Asked for each image that is classified.
 _MADE_BY = Statement(
@@ -69,7 +69,8 @@ class TraceLine:
     lease_lost, requeued, freed, committed, not_committed, commitment_asked, commitment_reported."""
     sop_instance_uid: str
     instance_kind: InstanceKind
-    sha256: str
+    digest: str
+    """See `SopInstance.digest`."""
     task_kind: str
     target: str
     attempt: int
@@ -213,7 +214,7 @@ class Queries:
                 event.c.detail,
                 instance.c.sop_instance_uid,
                 instance.c.kind,
-                instance.c.sha256,
+                instance.c.digest,
             )
             .join_from(event, instance, event.c.instance_id == instance.c.instance_id)
             .where(event.c.root_id.in_(roots))
@@ -226,7 +227,7 @@ class Queries:
                     what=row.what,
                     sop_instance_uid=row.sop_instance_uid,
                     instance_kind=InstanceKind(row.kind),
-                    sha256=row.sha256,
+                    digest=row.digest,
                     task_kind=row.task_kind,
                     target=row.target,
                     attempt=row.attempt,
@@ -265,7 +266,7 @@ class Queries:
 
     def made_by(self, classifier: str, *, of: SopInstance, kind: InstanceKind) -> list[SopInstance]:
         """What the classifier of this name has made of an original, newest first."""
-        asked = {"of_uid": of.sop_instance_uid, "of_bytes": of.sha256, "by": classifier, "its_kind": kind.value}
+        asked = {"of_uid": of.sop_instance_uid, "of_bytes": of.digest, "by": classifier, "its_kind": kind.value}
         with self._engine.connect() as connection:
             return [driver_instance_of(row) for row in _MADE_BY.rows(connection, asked)]
 

@@ -55,7 +55,7 @@ instance = Table(
     Column("study_instance_uid", Text, nullable=False),
     Column("series_instance_uid", Text, nullable=False),
     Column("transfer_syntax_uid", Text, nullable=False),
-    Column("sha256", Text, nullable=False),
+    Column("digest", Text, nullable=False),  # of its data set; the text says by which algorithm, see core.digest
     Column("byte_count", BigInteger, nullable=False),
     Column("spool_key", Text, nullable=False, unique=True),
     Column("received_at", BigInteger, nullable=False),
@@ -69,7 +69,7 @@ instance = Table(
     Column("conflict", Boolean, nullable=False),  # another row has the same SOP Instance UID and other bytes
     Column("bytes_freed_at", BigInteger),
     Column("bytes_missed_at", BigInteger),  # the janitor looked for the file and it was gone
-    UniqueConstraint("sop_instance_uid", "sha256"),
+    UniqueConstraint("sop_instance_uid", "digest"),
     sqlite_autoincrement=True,
 )
 Index("instance_study", instance.c.study_instance_uid)

@@ -6,7 +6,7 @@ Every method that writes returns after the commit. Every move of a task's state 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic
@@ -26,7 +26,7 @@ from router.ledger import migrations
 from router.ledger.catalogue import Catalogue
 from router.ledger.commitments import CommitmentBook
 from router.ledger.engine import Engines, check, open_engines, unusable
-from router.ledger.entry import enter, owe, owed_before, record, record_each
+from router.ledger.entry import Entry, Undecided, enter, owe, owed_before, record, record_each
 from router.ledger.forgetting import Forgetting
 from router.ledger.instants import seconds_to_us, to_us
 from router.ledger.moves import bring_forward, claim, done, due_at, end_leases, holds, requeue, settle, sources
@@ -97,11 +97,14 @@ class SqlLedger:
 
     # ---- core.ports.Ledger
 
-    def accept(self, instance: SopInstance, plan: Plan) -> Receipt:
-        """Instance, plan, tasks and event in one transaction. Raises the database's errors as they are."""
+    def accept(self, instance: SopInstance, plan: Plan, *, also: Collection[str] | None = None) -> Receipt:
+        """See core.ports.Ledger. Raises the database's errors as they are."""
 
         def work(tx: Transaction) -> Receipt:
-            entry = enter(tx, instance, root_id=None, rules=plan.rules, notes=plan.notes)
+            try:
+                entry = enter(tx, instance, root_id=None, rules=plan.rules, notes=plan.notes, also=also)
+            except Undecided:
+                return Receipt.UNDECIDED
             if entry.receipt is Receipt.DUPLICATE and _has_failed(tx, entry.instance_id):
                 # Perhaps because its file is damaged: these bytes are known to be good, and whoever sent them was told
                 # to. The old file is nobody's now, and goes with the orphans, when no worker reads it any more.
@@ -126,7 +129,8 @@ class SqlLedger:
 
         fault_point("accept.begun")
         receipt = self._writer.do(work)
-        if receipt is not Receipt.DUPLICATE:  # which may have come by another AE title than the one that is entered
+        # A duplicate may have come by another AE title than the one that is entered.
+        if receipt in (Receipt.NEW, Receipt.CONFLICT):
             self._catalogue.committed(instance)
         fault_point("accept.committed")
         return receipt
@@ -176,7 +180,7 @@ class SqlLedger:
                     what, detail = "not_analysed", f"{outcome.code}: {outcome.reason}"
             record(tx, held, what, task=task, detail=detail)
             for result in produced:
-                entry = enter(tx, result.instance, root_id=held.root_id, rules=(), notes=())
+                entry = _enter_result(tx, result, root_id=held.root_id)
                 made_before = entry.receipt is Receipt.DUPLICATE  # and owed or delivered since, but perhaps elsewhere
                 if not made_before:
                     record(tx, entry, "made", task=task, detail=f"by {task.target}")
@@ -424,6 +428,14 @@ def _committed(kind: TaskKind) -> None:
             fault_point("summary.committed")
         case _:
             fault_point("classify.committed")
+
+
+def _enter_result(tx: Transaction, result: Produced, *, root_id: int) -> Entry:
+    """Its bytes are small and in memory: if they must be hashed once more, that is done here, in the transaction."""
+    try:
+        return enter(tx, result.instance, root_id=root_id, rules=(), notes=())
+    except Undecided:
+        return enter(tx, result.instance, root_id=root_id, rules=(), notes=(), also=result.also())
 
 
 def _has_failed(tx: Transaction, instance_id: int) -> bool:

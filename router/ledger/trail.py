@@ -116,7 +116,7 @@ def _custody(root_id: int, instances: dict[int, Row[Any]], events: Sequence[Cust
     return Custody(
         root_id=root_id,
         study_instance_uid=original.study_instance_uid,
-        sha256=original.sha256,
+        digest=original.digest,
         calling_ae_title=original.calling_ae_title,
         called_ae_title=original.called_ae_title,
         received_at=from_us(original.received_at),

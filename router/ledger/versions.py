@@ -171,14 +171,23 @@ CREATE TABLE episode (
 )
 
 
+# As PostgreSQL names it by itself in a new ledger.
+_UNIQUE_INSTANCE = (
+    "ALTER INDEX IF EXISTS instance_sop_instance_uid_sha256_key RENAME TO instance_sop_instance_uid_digest_key"
+)
+
+
 def to_version_3(connection: Connection) -> None:
     """Summaries of studies: a task may be about all images of one. A catalogue of what people search for. What is forgotten.
-    Tallies of outcomes, which begin with this version.
+    Tallies of outcomes, which begin with this version. A digest's text says by which algorithm it is; those that are there
+    are SHA-256 (core.digest).
     """
     sqlite = connection.dialect.name == "sqlite"
     key = "INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT" if sqlite else "BIGSERIAL NOT NULL PRIMARY KEY"
     number = "INTEGER" if sqlite else "BIGINT"
     for statement in (
+        "ALTER TABLE instance RENAME COLUMN sha256 TO digest",
+        *(() if sqlite else (_UNIQUE_INSTANCE,)),
         "ALTER TABLE task ADD COLUMN study_instance_uid TEXT",
         "ALTER TABLE task ADD COLUMN claimed_at BIGINT",
         "CREATE INDEX task_study ON task (study_instance_uid) WHERE study_instance_uid IS NOT NULL",

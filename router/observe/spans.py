@@ -82,9 +82,9 @@ _DURABLE_WITHIN = timedelta(minutes=10)
 _FAILED = ("failed", "deferred", "not_committed", "lease_lost")
 
 
-def trace_id_of(sop_instance_uid: str, sha256: str) -> int:
+def trace_id_of(sop_instance_uid: str, digest: str) -> int:
     """Of an original; not zero."""
-    return int.from_bytes(hashlib.sha256(f"{sop_instance_uid}\x1f{sha256}".encode()).digest()[:16], "big") or 1
+    return int.from_bytes(hashlib.sha256(f"{sop_instance_uid}\x1f{digest}".encode()).digest()[:16], "big") or 1
 
 
 def spans_of(trail: Custody, *, after_id: int, receiving_s: Callable[[str], float | None]) -> Iterator[Span]:
@@ -92,7 +92,7 @@ def spans_of(trail: Custody, *, after_id: int, receiving_s: Callable[[str], floa
 
     `receiving_s`: how long the C-STORE of a SOP instance took, from its first byte to its answer; None where nobody knows.
     """
-    trace_id = trace_id_of(trail.sop_instance_uid, trail.sha256)
+    trace_id = trace_id_of(trail.sop_instance_uid, trail.digest)
     before: list[CustodyEvent] = []
     for one in trail.events:
         before.append(one)

@@ -1,12 +1,11 @@
 """The way of one instance from its first byte to the status that we answer. Success is the last line of it.
 
-bytes to a temporary file, SHA-256 on the way → routing header → admitted? → planned? → file and folder synced → instance,
+bytes to a temporary file, digest on the way → routing header → admitted? → planned? → file and folder synced → instance,
 plan and tasks in one ledger transaction → 0x0000. Whatever fails on that way is answered with a failure status.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -25,13 +24,14 @@ from router.core.admission import (
     room,
     valid_uid,
 )
+from router.core.digest import Algorithm, Hasher, others
 from router.core.instance import SopInstance
 from router.core.ports import Clock, Ledger, Receipt, Spool, SpoolWriter
 from router.core.rules import Plan
 from router.dimse import status
 from router.dimse.contexts import VERIFICATION
 from router.dimse.store import Answer, StoreRequest
-from router.errors import RefusedError
+from router.errors import RefusedError, RouterError
 from router.faults import fault_point
 from router.observe import meters
 from router.observe.log import emit
@@ -53,6 +53,7 @@ class Intake:
     limits: Limits
     keywords: Collection[str]
     """DICOM keywords of the routing header."""
+    digest: Algorithm
 
     def open(self, request: StoreRequest) -> InstanceSink:
         """Where the data set of a C-STORE-RQ goes."""
@@ -83,7 +84,7 @@ class InstanceSink:
         self._begun_s = time.monotonic()
         self._byte_count = 0
         self._checked_byte_count = 0
-        self._sha256 = hashlib.sha256()
+        self._digest = Hasher(intake.digest)
         self._head_byte_count = 0
         self._writer: SpoolWriter | None = None
         self._refused = self._refusal_of_request() or intake.room_for(0)
@@ -108,7 +109,7 @@ class InstanceSink:
             self._refuse(_disk_refusal(error))
             return
         for part in parts:
-            self._sha256.update(part)
+            self._digest.update(part)
 
     def finish(self) -> Answer:
         """The status of the whole instance: Success only when it is durable and everything owed for it is written down."""
@@ -147,7 +148,7 @@ class InstanceSink:
         instance = replace(instance, spool_key=writer.commit())
         self._writer = None
         try:
-            receipt = self._intake.ledger.accept(instance, plan)
+            receipt = self._accepted(instance, plan)
         except Exception as error:  # noqa: BLE001 - drivers raise their own; none of it is Success
             # The file stays: after an error during a commit nobody knows whether the row exists, and a row without its
             # file would be a lost image. The janitor asks the ledger and removes it when it is an orphan.
@@ -155,6 +156,26 @@ class InstanceSink:
             return Answer(status=OUT_OF_RESOURCES, comment="the ledger could not write this down")
         self._received(instance, plan, receipt)
         return Answer(status=status.SUCCESS)
+
+    def _accepted(self, instance: SopInstance, plan: Plan) -> Receipt:
+        """What the ledger made of it. Raises what the database raises, OSError, RouterError."""
+        receipt = self._intake.ledger.accept(instance, plan)
+        if receipt is Receipt.UNDECIDED:
+            receipt = self._intake.ledger.accept(instance, plan, also=self._other_digests(instance))
+            if receipt is Receipt.UNDECIDED:  # nothing was written, and what is not written is never Success
+                raise RouterError("the ledger cannot tell whether it has these bytes")
+        return receipt
+
+    def _other_digests(self, instance: SopInstance) -> list[str]:
+        """Of the file that was committed, by the algorithms that it was not hashed by while it came. Raises OSError."""
+        digests = []
+        for algorithm in others(instance.digest):
+            hasher = Hasher(algorithm)
+            with self._intake.spool.path(instance.spool_key).open("rb") as file:
+                file.seek(self._head_byte_count)
+                hasher.update_to_end(file)
+            digests.append(hasher.text())
+        return digests
 
     def _instance(self, writer: SpoolWriter) -> SopInstance:
         received_at = self._intake.clock.now()
@@ -179,7 +200,7 @@ class InstanceSink:
             study_instance_uid=header.identity.study_instance_uid,
             series_instance_uid=header.identity.series_instance_uid,
             transfer_syntax_uid=request.transfer_syntax_uid,
-            sha256=self._sha256.hexdigest(),
+            digest=self._digest.text(),
             byte_count=self._byte_count,
             spool_key="",
             received_at=received_at,
@@ -201,7 +222,7 @@ class InstanceSink:
             level=logging.WARNING if receipt is Receipt.CONFLICT else logging.INFO,
             status="0x0000",
             study_instance_uid=_loggable(instance.study_instance_uid),
-            sha256=instance.sha256,
+            digest=instance.digest,
             spool_key=instance.spool_key,
             rules=plan.rules,
             classify=[order.classifier for order in plan.classify],

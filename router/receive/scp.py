@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from router.core.admission import Limits
+from router.core.digest import Algorithm
 from router.core.instance import ROUTING_KEYWORDS, SopInstance
 from router.core.ports import Clock, Ledger, Spool
 from router.core.rules import Plan
@@ -30,6 +31,7 @@ class StorageScp:
         plan: Callable[[SopInstance], Plan],
         clock: Clock,
         limits: Limits,
+        digest: Algorithm = "blake3",
         keywords: Collection[str] = ROUTING_KEYWORDS,
         desk: CommitmentDesk | None = None,
         notifiers: Collection[str] = (),
@@ -38,7 +40,13 @@ class StorageScp:
         self._settings = settings
         self._peers = tuple(peers)
         self._intake = Intake(
-            spool=spool, ledger=ledger, plan=plan, clock=clock, limits=limits, keywords=frozenset(keywords)
+            spool=spool,
+            ledger=ledger,
+            plan=plan,
+            clock=clock,
+            limits=limits,
+            keywords=frozenset(keywords),
+            digest=digest,
         )
         self._services = Services(
             open_sink=self._intake.open,

@@ -82,7 +82,7 @@ def attachment(sort: Sort, source: Any, instance: SopInstance, prediction: Predi
     sop_instance_uid = result_sop_instance_uid(
         kind=sort.kind.value,
         source_sop_instance_uid=context.sop_instance_uid,
-        source_sha256=instance.sha256,
+        source_digest=instance.digest,
         weights_sha256=classifier.weights_sha256,
         parameters=parameters,
         sop_class_uid=sort.sop_class_uid,

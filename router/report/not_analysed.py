@@ -54,7 +54,7 @@ class NotAnalysedBuilder:
         sop_instance_uid = result_sop_instance_uid(
             kind=_KIND,
             source_sop_instance_uid=context.sop_instance_uid,
-            source_sha256=instance.sha256,
+            source_digest=instance.digest,
             weights_sha256=classifier.weights_sha256,
             parameters=digest({**identity, "code": outcome.code, "reason": outcome.reason}),
             sop_class_uid=sop_class_uid,

@@ -72,7 +72,7 @@ class SrBuilder:
         sop_instance_uid = result_sop_instance_uid(
             kind=InstanceKind.SR.value,
             source_sop_instance_uid=context.sop_instance_uid,
-            source_sha256=instance.sha256,
+            source_digest=instance.digest,
             weights_sha256=classifier.weights_sha256,
             parameters=parameters,
             sop_class_uid=COMPREHENSIVE_3D_SR,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from router.core.findings import NotAnalysed, Prediction
-from router.core.ports import Clock, Ledger, Produced, ResultObject, Spool, Study, Task
+from router.core.ports import Clock, Ledger, ResultObject, Spool, Study, Task
 from router.core.retry import RetryPolicy
 from router.errors import LeaseLost, NotReportable, SpoolDamaged
 from router.faults import fault_point
@@ -56,13 +56,13 @@ class SummariseStep:
         if result is None:
             self._ledger.complete(task, note=note)
             return
-        instance = spooled(self._spool, result, at=self._clock.now())
+        destinations = task.options.get("results_to", ())
+        produced = spooled(self._spool, result, at=self._clock.now(), destinations=destinations)
         fault_point("summary.spooled")
-        produced = Produced(instance=instance, destinations=tuple(task.options.get("results_to", ())))
         try:
             self._ledger.complete(task, note=note, produced=[produced])
         except LeaseLost:
-            self._spool.delete(instance.spool_key)
+            self._spool.delete(produced.instance.spool_key)
             raise
         emit(
             "summary.made",

@@ -82,7 +82,7 @@ class StudySummaryBuilder:
         )
         said = digest(
             {
-                "images": sorted([a.image.sop_instance_uid, a.image.sha256, a.report.sop_instance_uid] for a in alike),
+                "images": sorted([a.image.sop_instance_uid, a.image.digest, a.report.sop_instance_uid] for a in alike),
                 "not analysed": sorted([image.sop_instance_uid, why.code] for image, why in not_analysed),
                 "others": others,
             }
@@ -92,7 +92,7 @@ class StudySummaryBuilder:
             return result_sop_instance_uid(
                 kind=_KIND,
                 source_sop_instance_uid=context.study_instance_uid,
-                source_sha256=said,
+                source_digest=said,
                 weights_sha256=classifier.weights_sha256,
                 parameters=parameters,
                 sop_class_uid=str(Comprehensive3DSRStorage),

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
+from router.core.digest import Algorithm
 from router.core.drift import Limits
 from router.core.instance import ROUTING_KEYWORDS
 from router.core.rules import PREDICATES, Rule, RuleBook
@@ -66,7 +67,9 @@ class SpoolSettings(Table):
     retention_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 86400
     """Bytes are kept this long after the last delivery."""
     verify_after_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 600
-    """A file received less than so long ago, and not touched since, is sent without computing its SHA-256 again; 0: none."""
+    """A file received less than so long ago, and not touched since, is sent without computing its digest again; 0: none."""
+    digest: Algorithm = "blake3"
+    """By what received data sets are hashed; "sha256" where functions must be FIPS-approved, at four times the cost."""
 
 
 class LedgerSettings(Table):

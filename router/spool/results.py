@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Sequence
 from datetime import datetime
 
+from router.core.digest import Algorithm, Hasher, others
 from router.core.instance import InstanceKind, SopInstance
-from router.core.ports import ResultObject, Spool
+from router.core.ports import Produced, ResultObject, Spool
 from router.spool.part10 import data_set_offset
 
 _MODALITIES = {
@@ -19,17 +20,17 @@ _MODALITIES = {
 }
 
 
-def spooled(spool: Spool, result: ResultObject, *, at: datetime) -> SopInstance:
-    """Spools it; the instance that the ledger can then take. Raises OSError."""
+def spooled(spool: Spool, result: ResultObject, *, at: datetime, destinations: Sequence[str]) -> Produced:
+    """Spools it; what the ledger can then take. Raises OSError."""
     key = spool.put(result.data)
     data_set = memoryview(result.data)[data_set_offset(spool.path(key)) :]
-    return SopInstance(
+    instance = SopInstance(
         sop_instance_uid=result.sop_instance_uid,
         sop_class_uid=result.sop_class_uid,
         study_instance_uid=result.study_instance_uid,
         series_instance_uid=result.series_instance_uid,
         transfer_syntax_uid=result.transfer_syntax_uid,
-        sha256=hashlib.sha256(data_set).hexdigest(),
+        digest=_digest(data_set, "sha256"),
         byte_count=len(data_set),
         spool_key=key,
         received_at=at,
@@ -37,3 +38,14 @@ def spooled(spool: Spool, result: ResultObject, *, at: datetime) -> SopInstance:
         made_by_router=True,
         header={"Modality": _MODALITIES[result.kind]} if result.kind in _MODALITIES else {},
     )
+    return Produced(
+        instance=instance,
+        destinations=tuple(destinations),
+        also=lambda: [_digest(data_set, algorithm) for algorithm in others(instance.digest)],
+    )
+
+
+def _digest(data_set: memoryview, algorithm: Algorithm) -> str:
+    hasher = Hasher(algorithm)
+    hasher.update(data_set)
+    return hasher.text()

@@ -9,6 +9,7 @@ from pathlib import Path
 from starlette.responses import Response
 
 from router.audit import events
+from router.core.digest import parsed
 from router.core.findings import Finding, Prediction
 from router.core.instance import InstanceKind
 from router.errors import SpoolDamaged
@@ -75,6 +76,7 @@ class ImagePages:
             here="studies",
             image=status,
             instance=status.instance,
+            digest=parsed(status.instance.digest),
             header=status.instance.header,
             durable_at=next(
                 (step.at for step in steps if step.what in ("received", "received_again", "conflict")), None

@@ -52,7 +52,7 @@ class ChildTranscoder:
                 instance=replace(
                     delivery.instance,
                     transfer_syntax_uid=EXPLICIT_VR_LITTLE_ENDIAN,
-                    sha256=str(answer["sha256"]),
+                    digest=str(answer["digest"]),
                     byte_count=int(answer["byte_count"]),
                 ),
             )
@@ -91,4 +91,4 @@ class ChildTranscoder:
 
 
 def _complete(answer: dict[str, Any]) -> bool:
-    return isinstance(answer.get("sha256"), str) and isinstance(answer.get("byte_count"), int)
+    return isinstance(answer.get("digest"), str) and isinstance(answer.get("byte_count"), int)

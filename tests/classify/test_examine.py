@@ -78,7 +78,7 @@ def test_a_child_answers_several_in_order_with_the_reports_of_each(weights: Path
             study_instance_uid=ds.StudyInstanceUID,
             series_instance_uid=ds.SeriesInstanceUID,
             transfer_syntax_uid=ds.file_meta.TransferSyntaxUID,
-            sha256="0" * 64,
+            digest="0" * 64,
             byte_count=path.stat().st_size,
             spool_key="k",
             received_at=datetime(2024, 5, 6, tzinfo=UTC),

@@ -245,7 +245,7 @@ def loaded_by_the_child(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         study_instance_uid=ds.StudyInstanceUID,
         series_instance_uid=ds.SeriesInstanceUID,
         transfer_syntax_uid=ds.file_meta.TransferSyntaxUID,
-        sha256="0" * 64,
+        digest="0" * 64,
         byte_count=path.stat().st_size,
         spool_key="key",
         received_at=datetime.now(UTC),

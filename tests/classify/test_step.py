@@ -129,7 +129,7 @@ def _task(task_id: int = 1, attempts: int = 1, key: str = "image") -> Task:
         study_instance_uid="1.2.4",
         series_instance_uid="1.2.6",
         transfer_syntax_uid="1.2.840.10008.1.2.1",
-        sha256="ab",
+        digest="ab",
         byte_count=8,
         spool_key=key,
         received_at=NOW,
@@ -157,7 +157,7 @@ def test_a_prediction_and_its_results_are_settled_together(spool: FakeSpool) -> 
     [produced] = settled["produced"]
     assert produced.destinations == ("orthanc", "archive")
     made = produced.instance
-    assert (made.sha256, made.byte_count) == (hashlib.sha256(DATA_SET).hexdigest(), len(DATA_SET))
+    assert (made.digest, made.byte_count) == (hashlib.sha256(DATA_SET).hexdigest(), len(DATA_SET))
     assert (made.kind, made.made_by_router, made.calling_ae_title, made.peer_host) == (InstanceKind.SR, True, "", "")
     assert spool.path(made.spool_key).read_bytes() == RESULT.data
 

@@ -18,7 +18,7 @@ from router.cli import main
 from router.core.findings import NotAnalysed, Outcome, Prediction
 from router.core.instance import InstanceKind, SopInstance
 from router.core.lifecycle import TaskKind
-from router.core.ports import Produced, ResultObject, Task
+from router.core.ports import ResultObject, Task
 from router.core.rules import ClassifyOrder, Plan
 from router.ledger.store import SqlLedger
 from router.report.not_analysed import NotAnalysedBuilder
@@ -110,8 +110,8 @@ class Site:
         spool = FileSpool(self.folder / "spool")
         key = spool.put(file)
         spool.close()
-        sha256 = hashlib.sha256(data).hexdigest()
-        instance = replace(instance_of(source, sha256=sha256), spool_key=key, header={"Modality": "CR"})
+        digest = hashlib.sha256(data).hexdigest()
+        instance = replace(instance_of(source, digest=digest), spool_key=key, header={"Modality": "CR"})
         order = ClassifyOrder(classifier="cxr", results=("sr",), results_to=("pacs",))
         with self.ledger() as ledger:
             ledger.accept(instance, Plan(rules=("chest radiographs",), classify=(order,), deliver=("pacs",)))
@@ -134,11 +134,11 @@ class Site:
         else:
             assert isinstance(outcome, Prediction)
             built = SrBuilder().build(source, task.instance, outcome)
-        report = spooled(spool, built, at=task.instance.received_at)
+        produced = spooled(spool, built, at=task.instance.received_at, destinations=("pacs",))
         spool.close()
-        assert report.kind is InstanceKind.SR
-        ledger.complete(task, outcome=outcome, produced=[Produced(instance=report, destinations=("pacs",))])
-        return report
+        assert produced.instance.kind is InstanceKind.SR
+        ledger.complete(task, outcome=outcome, produced=[produced])
+        return produced.instance
 
     def deliver(self) -> None:
         """Everything to pacs."""

@@ -100,10 +100,10 @@ def test_trace_tells_the_chain_of_custody_to_people_and_to_machines(site: Site) 
         told = site.here("trace", uid, "--json")
         assert told.code == 0
         assert [line["what"] for line in told.json] == ["received", "analysed", "made", "delivered", "delivered"]
-        assert {line["sha256"] for line in told.json} == {image.sha256, report.sha256}
+        assert {line["digest"] for line in told.json} == {image.digest, report.digest}
     shown = site.here("trace", image.sop_instance_uid)
     assert shown.code == 0
-    assert f"SHA-256 {report.sha256[:16]}" in shown.out
+    assert f"SHA-256 {report.digest[:16]}" in shown.out
 
 
 def test_trace_of_what_nobody_sent_is_1(site: Site) -> None:

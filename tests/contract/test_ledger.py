@@ -114,7 +114,7 @@ def test_the_same_uid_with_other_bytes_is_kept_apart_and_delivered(ledger: SqlLe
     ledger.accept(instance(data=b"one"), plan())
     assert ledger.accept(instance(data=b"two"), plan()) is Receipt.CONFLICT
     assert ledger.accept(instance(data=b"two"), plan()) is Receipt.DUPLICATE
-    assert len({t.instance.sha256 for t in claim(ledger)}) == 2
+    assert len({t.instance.digest for t in claim(ledger)}) == 2
     assert ledger.queries.conflict_count() == 1
     assert whats(ledger) == ["received", "conflict", "duplicate"]
 

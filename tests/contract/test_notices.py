@@ -103,7 +103,7 @@ def test_a_finding_is_told_at_or_above_its_score_and_once_however_often_the_imag
     ledger: SqlLedger, clock: FakeClock
 ) -> None:
     for outcome in (found(Pneumothorax=0.79, Effusion=0.99), found(Pneumothorax=0.8), found(Pneumothorax=0.95)):
-        ledger.accept(replace(instance("1.2.3"), sha256=f"{outcome.findings[0].score}"), plan(classify=("cxr",)))
+        ledger.accept(replace(instance("1.2.3"), digest=f"{outcome.findings[0].score}"), plan(classify=("cxr",)))
         for one in ledger.claim(TaskKind.CLASSIFY, "cxr", lease_s=60, limit=1):
             ledger.complete(one, outcome=outcome)
     clock.forward(3600)

@@ -139,7 +139,7 @@ def test_failed_tasks_come_newest_first_by_kind_and_target(ledger: SqlLedger) ->
 
 
 def test_conflicts_show_all_versions_of_an_instance(ledger: SqlLedger) -> None:
-    take(ledger, image("1.1"), replace(image("1.1"), sha256="00" * 32), image("1.2"))
+    take(ledger, image("1.1"), replace(image("1.1"), digest="00" * 32), image("1.2"))
     (conflict,) = ledger.search.conflicts()
     assert conflict.sop_instance_uid == "1.1"
     assert [version.conflict for version in conflict.versions] == [False, True]
@@ -185,7 +185,7 @@ def test_lists_that_a_page_asks_for_use_an_index(tmp_path: Path) -> None:
     engine = ledger._engines.read
     asked: list[str] = []
     sa.event.listen(engine, "before_cursor_execute", lambda c, cursor, statement, *rest: asked.append(statement))
-    take(ledger, image("1.1"), replace(image("1.1"), sha256="00" * 32))
+    take(ledger, image("1.1"), replace(image("1.1"), digest="00" * 32))
     ledger.search.studies(Criteria(patient_id="P1"))
     ledger.search.studies(Criteria(uid="1.1"))
     ledger.search.studies(Criteria(accession_number="A1", calling_ae_title="CR1"), before_id=9)
@@ -222,7 +222,7 @@ def test_a_page_asks_as_few_questions_however_much_it_shows(tmp_path: Path) -> N
     counts = []
     for number in (1, 2, 3):
         first, other = (image(f"{number}.1", study=str(number)) for _ in range(2))
-        take(ledger, first, replace(other, sha256="00" * 32), deliver=("pacs", f"archive{number}"))
+        take(ledger, first, replace(other, digest="00" * 32), deliver=("pacs", f"archive{number}"))
         (task,) = ledger.claim(TaskKind.DELIVER, f"archive{number}", lease_s=60, limit=1)
         ledger.defer(task, error="refused", at=None)
         asked.clear()

@@ -26,7 +26,7 @@ INSTANCE = SopInstance(
     study_instance_uid="1.2",
     series_instance_uid="1.2.1",
     transfer_syntax_uid="1.2.840.10008.1.2",
-    sha256="0" * 64,
+    digest="0" * 64,
     byte_count=7,
     spool_key="k",
     received_at=datetime(2026, 1, 1, 12, 30, 15, 250, tzinfo=UTC),

@@ -22,7 +22,7 @@ def instance(header: dict[str, str] | None = None, **other: Any) -> SopInstance:
         "study_instance_uid": "1.2",
         "series_instance_uid": "1.2.1",
         "transfer_syntax_uid": "1.2.840.10008.1.2.4.50",
-        "sha256": "0" * 64,
+        "digest": "0" * 64,
         "byte_count": 1,
         "spool_key": "k",
         "received_at": datetime(2026, 1, 1, tzinfo=UTC),

@@ -15,7 +15,7 @@ _words = st.text(alphabet=st.characters(exclude_characters="\x1f", exclude_categ
 SOP: dict[str, str] = {
     "kind": "sr",
     "source_sop_instance_uid": "1.2.3",
-    "source_sha256": "ab",
+    "source_digest": "ab",
     "weights_sha256": "cd",
     "parameters": "ef",
     "sop_class_uid": "1.2.840.10008.5.1.4.1.1.88.34",

@@ -38,7 +38,7 @@ def delivery(path: Path) -> Delivery:
             study_instance_uid=str(meta.StudyInstanceUID),
             series_instance_uid=str(meta.SeriesInstanceUID),
             transfer_syntax_uid=str(meta.file_meta.TransferSyntaxUID),
-            sha256=hashlib.sha256(data).hexdigest(),
+            digest=hashlib.sha256(data).hexdigest(),
             byte_count=len(data),
             spool_key=path.name,
             received_at=START,

@@ -9,24 +9,26 @@ from pathlib import Path
 
 import pytest
 
-from router.core.ports import Delivery
+from router.core.digest import Algorithm, Hasher, parsed
+from router.core.ports import Delivered, Delivery
 from router.deliver import fresh
+from router.deliver.folder import FolderDestination
 from router.deliver.fresh import FreshFiles, mark_of
 from router.deliver.intact import intact, intact_to_its_end
-from router.errors import SpoolDamaged
+from router.errors import SpoolDamaged, UnknownDigest
 from router.node import build_node
 from router.settings.load import parse
-from tests.deliver.made import drawn
+from tests.deliver.made import drawn, send
 from tests.peers import free_port, wait_until
 
 WRONG = "0" * 64
 
 
-def fresh_delivery(folder: Path, *, sha256: str = WRONG) -> Delivery:
-    """Of a file as it was when it had come in; its SHA-256 is not right, so that whoever computes it is found out."""
+def fresh_delivery(folder: Path, *, digest: str = WRONG) -> Delivery:
+    """Of a file as it was when it had come in; its digest is not right, so that whoever computes it is found out."""
     here = drawn(folder, "1.2.3", byte_count=600_000)
     wait_for_the_clock(folder)
-    return replace(here, instance=replace(here.instance, sha256=sha256), received_as=mark_of(here.path.stat()))
+    return replace(here, instance=replace(here.instance, digest=digest), received_as=mark_of(here.path.stat()))
 
 
 def wait_for_the_clock(folder: Path) -> None:
@@ -96,14 +98,60 @@ def touch(path: Path) -> None:
     "change", [flip_a_bit, flip_a_bit_and_put_the_time_back, put_another_in_its_place, touch], ids=lambda f: f.__name__
 )
 def test_a_file_that_was_touched_since_is_hashed(tmp_path: Path, change: Callable[[Path], None]) -> None:
-    right = drawn(tmp_path / "right", "1.2.3", byte_count=600_000).instance.sha256
-    delivery = fresh_delivery(tmp_path, sha256=right)
+    right = drawn(tmp_path / "right", "1.2.3", byte_count=600_000).instance.digest
+    delivery = fresh_delivery(tmp_path, digest=right)
     change(delivery.path)
     if change is touch:
         assert read_all(delivery), "nothing was changed: it is sent"
         return
     with pytest.raises(SpoolDamaged, match="SHA-256 differs"):
         read_all(delivery)
+
+
+@pytest.mark.parametrize(("algorithm", "name"), [("sha256", "SHA-256"), ("blake3", "BLAKE3")])
+def test_a_damaged_file_is_found_by_the_algorithm_that_its_digest_names(
+    tmp_path: Path, algorithm: Algorithm, name: str
+) -> None:
+    whole = hashed_by(algorithm, drawn(tmp_path, "1.2.3", byte_count=2_000_000))
+    assert read_all(whole) == whole.path.read_bytes()[-whole.instance.byte_count :]
+    with intact(whole) as file:
+        assert len(file.read()) == whole.instance.byte_count
+    flip_a_bit(whole.path)
+    with pytest.raises(SpoolDamaged, match=f"{name} differs"):
+        read_all(whole)
+    with pytest.raises(SpoolDamaged, match=f"{name} differs"), intact(whole):
+        pass
+    folder = FolderDestination(name="f", settings=FolderDestination.Settings(path=tmp_path / "out"))
+    (outcome,) = send(folder, [whole])
+    assert isinstance(outcome, SpoolDamaged)
+    assert list((tmp_path / "out").rglob("*.dcm")) == []
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "blake3"])
+def test_a_folder_knows_what_it_has_by_either_algorithm(tmp_path: Path, algorithm: Algorithm) -> None:
+    folder = FolderDestination(name="f", settings=FolderDestination.Settings(path=tmp_path / "out"))
+    one = hashed_by(algorithm, drawn(tmp_path / "one", "1.2.3"))
+    other = hashed_by(algorithm, drawn(tmp_path / "other", "1.2.3", byte_count=90_000))
+    for delivery in (one, one, other, other):
+        assert isinstance(send(folder, [delivery])[0], Delivered)
+    digits = parsed(other.instance.digest).digits
+    names = sorted(path.name for path in (tmp_path / "out").rglob("*.dcm"))
+    assert names == [f"1.2.3.{digits[:16]}.dcm", "1.2.3.dcm"]
+
+
+def test_what_has_no_digest_that_anybody_knows_is_not_sent_and_holds_up_nothing_else(tmp_path: Path) -> None:
+    unknown = drawn(tmp_path / "one", "1.2.3")
+    unknown = replace(unknown, instance=replace(unknown.instance, digest="md5:0"))
+    folder = FolderDestination(name="f", settings=FolderDestination.Settings(path=tmp_path / "out"))
+    refused, sent = send(folder, [unknown, drawn(tmp_path / "other", "1.2.4")])
+    assert isinstance(refused, UnknownDigest)
+    assert isinstance(sent, Delivered)
+
+
+def hashed_by(algorithm: Algorithm, delivery: Delivery) -> Delivery:
+    hasher = Hasher(algorithm)
+    hasher.update(delivery.path.read_bytes()[-delivery.instance.byte_count :])
+    return replace(delivery, instance=replace(delivery.instance, digest=hasher.text()))
 
 
 def test_files_are_fresh_for_a_time(tmp_path: Path) -> None:

@@ -353,7 +353,7 @@ REAL = 'exec "$0" -m router.transcode "$@"'
         ("exit 7", "ended with exit code 7, 2 times"),
         ("echo nonsense", "makes no sense, 2 times"),
         ("yes", "2 times"),
-        ('echo "{\\"sha256\\": 5}"', "makes no sense, 2 times"),
+        ('echo "{\\"digest\\": 5}"', "makes no sense, 2 times"),
         ("touch $2; sleep 60", "took longer than 0.5 s, 2 times"),
     ],
 )

@@ -145,7 +145,7 @@ def test_every_instance_writes_one_line_without_patient_data(node) -> None:
     (line,) = node.events("instance.")
     assert line["event"] == "instance.received"
     assert line["sop_instance_uid"] == CT_UID
-    assert line["sha256"] == node.ledger.one().sha256
+    assert line["digest"] == node.ledger.one().digest
     assert line["deliver"] == ["archive"]
     text = node.log.getvalue()
     assert name not in text

@@ -55,7 +55,7 @@ def instance(
         "study_instance_uid": "1.2",
         "series_instance_uid": "1.2.1",
         "transfer_syntax_uid": EXPLICIT,
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "digest": hashlib.sha256(data).hexdigest(),
         "byte_count": len(data),
         "spool_key": f"{next(_keys):028x}",
         "received_at": START,

@@ -24,7 +24,7 @@ def as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_line_has_time_level_event_and_fields_and_lesser_levels_are_not_written() -> None:
     stream = io.StringIO()
     configure("warning", stream)
-    emit("instance.received", sha256="ab")
+    emit("instance.received", digest="ab")
     emit("spool.short", level=logging.WARNING, free_byte_count=7, reason="disk «sda»")
     (line,) = map(json.loads, stream.getvalue().splitlines())
     assert line.pop("at").endswith("+00:00")
@@ -123,7 +123,7 @@ def test_lines_of_many_threads_are_whole() -> None:
     stream = io.StringIO()
     configure("info", stream)
     threads = [
-        threading.Thread(target=lambda n=n: [emit("instance.received", sha256=str(n) * 500) for _ in range(50)])
+        threading.Thread(target=lambda n=n: [emit("instance.received", digest=str(n) * 500) for _ in range(50)])
         for n in range(4)
     ]
     for thread in threads:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,11 +32,11 @@ class MemoryLedger:
         self.plans: list[Plan] = []
         self._lock = threading.Lock()
 
-    def accept(self, instance: SopInstance, plan: Plan) -> Receipt:
+    def accept(self, instance: SopInstance, plan: Plan, *, also: Collection[str] | None = None) -> Receipt:
         self.before()
         with self._lock:
             same = [i for i in self.accepted if i.sop_instance_uid == instance.sop_instance_uid]
-            if any(i.sha256 == instance.sha256 for i in same):
+            if any(i.digest == instance.digest for i in same):
                 return Receipt.DUPLICATE
             self.accepted.append(instance)
             self.plans.append(plan)

@@ -83,7 +83,7 @@ def read(header: Mapping[str, bytes | tuple[str, bytes]]) -> Dataset:
     return dcmread(BytesIO(meta() + encoded(header)), force=True)
 
 
-def instance_of(source: Dataset, *, sha256: str = "5a" * 32, received_at: datetime = RECEIVED_AT) -> SopInstance:
+def instance_of(source: Dataset, *, digest: str = "5a" * 32, received_at: datetime = RECEIVED_AT) -> SopInstance:
     """What the receiving side knows of it."""
     return SopInstance(
         sop_instance_uid=str(source.get("SOPInstanceUID", "")),
@@ -91,7 +91,7 @@ def instance_of(source: Dataset, *, sha256: str = "5a" * 32, received_at: dateti
         study_instance_uid=str(source.get("StudyInstanceUID", "")),
         series_instance_uid=str(source.get("SeriesInstanceUID", "")),
         transfer_syntax_uid=EXPLICIT_LITTLE,
-        sha256=sha256,
+        digest=digest,
         byte_count=1,
         spool_key="made",
         received_at=received_at,

@@ -118,7 +118,7 @@ def test_the_uid_changes_with_everything_that_changes_the_document(builder: SrBu
         builder.build(source, given, prediction(preprocessing="2")).sop_instance_uid,
         builder.build(source, given, prediction(demonstration=True)).sop_instance_uid,
         builder.build(source, given, replace(likewise, findings=lowered)).sop_instance_uid,
-        builder.build(source, instance_of(source, sha256="5b" * 32), likewise).sop_instance_uid,
+        builder.build(source, instance_of(source, digest="5b" * 32), likewise).sop_instance_uid,
         builder.build_after(source, given, likewise, (reference(),)).sop_instance_uid,
     ]
     assert len(set(uids)) == len(uids)

@@ -38,7 +38,7 @@ def analysed(
     source = read({**HEADER, **header, "SOPInstanceUID": uid})
     said = prediction(labels=3, weights=weights)
     said = replace(said, findings=tuple(replace(f, score=scores.get(f.label, f.score)) for f in said.findings))
-    image = instance_of(source, sha256=f"{number:064x}", received_at=RECEIVED_AT + timedelta(minutes=number))
+    image = instance_of(source, digest=f"{number:064x}", received_at=RECEIVED_AT + timedelta(minutes=number))
     report = SrBuilder().build(source, image, said)
     entered = replace(
         image,
@@ -143,7 +143,7 @@ def test_nothing_is_made_when_the_newest_summary_says_the_same() -> None:
 
 
 def test_other_bytes_of_an_image_or_another_report_of_it_give_another_document() -> None:
-    other_bytes = replace(FIRST, image=replace(FIRST.image, sha256="ff" * 32))
+    other_bytes = replace(FIRST, image=replace(FIRST.image, digest="ff" * 32))
     other_report = replace(FIRST, report=replace(FIRST.report, sop_instance_uid="2.25.7"))
     uids = {summary(one, SECOND).sop_instance_uid for one in (FIRST, other_bytes, other_report)}
     assert len(uids) == 3

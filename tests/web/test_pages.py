@@ -54,7 +54,7 @@ def taken(site: Site) -> Site:
     site.ledger.complete(task)
     (task,) = site.ledger.claim(TaskKind.DELIVER, "pacs", lease_s=60, limit=1)
     site.ledger.defer(task, error="PACS answered 0x0124: that we are not authorised", at=None)
-    site.ledger.accept(replace(first, sha256="00" * 32, spool_key="f" * 28), plan(deliver=("pacs",)))
+    site.ledger.accept(replace(first, digest="00" * 32, spool_key="f" * 28), plan(deliver=("pacs",)))
     site.status = status(
         lanes=[Lane(kind="deliver", target="pacs", counts={"failed": 1}, oldest_age_s=None, breaker="closed")]
     )

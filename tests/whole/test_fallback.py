@@ -64,7 +64,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     spool, ledger = FileSpool(tmp_path / "spool"), SqlLedger(f"sqlite:///{tmp_path}/ledger.db", clock=clock)
     source = read(HEADER)
     result = SrBuilder().build(source, instance_of(source), prediction(labels=2))
-    report = spooled(spool, result, at=clock.now())
+    report = spooled(spool, result, at=clock.now(), destinations=("pacs",)).instance
     ledger.accept(report, Plan(rules=("made",), deliver=("pacs",)))
     yield Site(spool=spool, ledger=ledger, clock=clock, report=report)
     ledger.close()

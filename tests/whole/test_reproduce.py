@@ -16,7 +16,7 @@ from router.classify.phantom import phantom_dicom
 from router.cli import cli
 from router.core.childproto import Request
 from router.core.lifecycle import TaskKind
-from router.core.ports import Analysis, Produced
+from router.core.ports import Analysis
 from router.core.rules import ClassifyOrder, Plan
 from router.errors import RouterError
 from router.ledger.store import SqlLedger
@@ -64,8 +64,8 @@ class Site:
         original = reproduce._Image(instance=instance, path=spool.path(self.key))
         analysis = ask(self.settings.classifiers["cxr"], original, results[0], ())
         self.report = analysis.results[0]
-        entered = spooled(spool, self.report, at=RECEIVED_AT)
-        ledger.complete(task, outcome=analysis.outcome, produced=[Produced(instance=entered, destinations=("pacs",))])
+        produced = spooled(spool, self.report, at=RECEIVED_AT, destinations=("pacs",))
+        ledger.complete(task, outcome=analysis.outcome, produced=[produced])
         self.spool_file = spool.path(self.key)
         ledger.close()
         spool.close()
@@ -109,19 +109,37 @@ def test_a_report_of_the_real_classifier_is_computed_again_to_the_last_byte(tmp_
     assert (audited.count("DICOM Instances Accessed"), audited.count('UserName="command line"')) == (1, 1)
 
 
-def test_it_reproduces_from_files_alone_without_ledger_and_spool(tmp_path: Path, image: Path, weights: Weights) -> None:
+@pytest.mark.parametrize("digest", ["blake3", "sha256"])
+def test_it_reproduces_from_files_alone_without_ledger_and_spool(
+    tmp_path: Path, image: Path, weights: Weights, digest: str
+) -> None:
+    """Also where other images are hashed otherwise: the report does not say by what its UID was made."""
     site = Site(tmp_path, image, reproduce._asked)
     report = tmp_path / "sr.dcm"
     report.write_bytes(site.report.data)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     config = elsewhere / "router.toml"
-    config.write_text(CONFIG.format(folder=elsewhere))
+    config.write_text(with_digest(CONFIG.format(folder=elsewhere), digest))
     result = reproduce.reproduce(load(config), str(report), image)
     assert result.differences == []
     assert reproduce.reproduce(load(config), str(report), None).differences == [
         f"the ledger does not know the original {result.original_uid}: give its file"
     ]
+
+
+def test_an_original_is_compared_by_the_digest_that_the_ledger_has(
+    tmp_path: Path, image: Path, weights: Weights
+) -> None:
+    site = Site(tmp_path, image, reproduce._asked)
+    site.config.write_text(with_digest(site.config.read_text(), "sha256"))
+    site.settings = load(site.config)
+    assert site.run(original=image).differences == []
+
+
+def with_digest(config: str, digest: str) -> str:
+    assert config.count("[spool]\n") == 1
+    return config.replace("[spool]\n", f'[spool]\ndigest = "{digest}"\n')
 
 
 def test_a_report_in_another_sop_class_reproduces_too(tmp_path: Path, image: Path, weights: Weights) -> None:
@@ -152,7 +170,7 @@ def test_other_bytes_of_the_original_are_named(tmp_path: Path, image: Path, weig
     site = Site(tmp_path, image, reproduce._asked)
     image.write_bytes(image.read_bytes().replace(b"Chest PA", b"Chest AP"))
     (difference,) = site.run(original=image).differences
-    assert difference.startswith("original bytes differ: the report was made of SHA-256 ")
+    assert difference.startswith("original bytes differ: the report was made of BLAKE3 ")
 
 
 def test_a_changed_score_and_a_changed_identity_are_named(tmp_path: Path, image: Path, weights: Weights) -> None:

@@ -80,7 +80,7 @@ class Site:
         data = encoded(header)
         instance = replace(
             instance_of(read(header)),
-            sha256=hashlib.sha256(data).hexdigest(),
+            digest=hashlib.sha256(data).hexdigest(),
             spool_key=self.spool.put(meta() + data),
             received_at=self.clock.now(),
             header={"Modality": "CR"},

@@ -88,8 +88,8 @@ class Site:
     def receive(self) -> Receipt:
         """The image arrives, as it does again when all of it is done and freed."""
         data = meta() + encoded(HEADER)
-        sha256 = hashlib.sha256(encoded(HEADER)).hexdigest()
-        instance = replace(instance_of(read(HEADER)), sha256=sha256, spool_key=self.spool.put(data))
+        digest = hashlib.sha256(encoded(HEADER)).hexdigest()
+        instance = replace(instance_of(read(HEADER)), digest=digest, spool_key=self.spool.put(data))
         order = ClassifyOrder(classifier="cxr", results=self.results, results_to=("pacs",))
         return self.ledger.accept(instance, Plan(rules=("all",), classify=(order,)))
 

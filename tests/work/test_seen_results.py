@@ -51,7 +51,7 @@ def saved(ds: Dataset, folder: Path) -> tuple[SopInstance, Path]:
         study_instance_uid=ds.StudyInstanceUID,
         series_instance_uid=ds.SeriesInstanceUID,
         transfer_syntax_uid=ds.file_meta.TransferSyntaxUID,
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        digest=hashlib.sha256(path.read_bytes()).hexdigest(),
         byte_count=path.stat().st_size,
         spool_key="key",
         received_at=datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC),
