@@ -75,6 +75,10 @@ class Site:
             sink.write(memoryview(data)[start : start + 10_000])
         return sink.finish()
 
+    def close(self) -> None:
+        self.ledger.close()
+        self.spool.close()
+
     def owed(self) -> dict[str, bytes]:
         """Digest -> the data set in its file, of what is to be delivered."""
         tasks = self.ledger.claim(TaskKind.DELIVER, "archive", lease_s=60, limit=9)
@@ -88,8 +92,7 @@ class Site:
 def site(tmp_path: Path) -> Iterator[Site]:
     site = Site(tmp_path)
     yield site
-    site.ledger.close()
-    site.spool.close()
+    site.close()
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -54,7 +55,8 @@ def taken(site: Site) -> Site:
     site.ledger.complete(task)
     (task,) = site.ledger.claim(TaskKind.DELIVER, "pacs", lease_s=60, limit=1)
     site.ledger.defer(task, error="PACS answered 0x0124: that we are not authorised", at=None)
-    site.ledger.accept(replace(first, digest="00" * 32, spool_key="f" * 28), plan(deliver=("pacs",)))
+    other = replace(first, digest=f"blake3:{'00' * 32}", spool_key="f" * 28)
+    site.ledger.accept(other, plan(deliver=("pacs",)), also=["00" * 32])
     site.status = status(
         lanes=[Lane(kind="deliver", target="pacs", counts={"failed": 1}, oldest_age_s=None, breaker="closed")]
     )
@@ -182,6 +184,8 @@ def test_an_image_shows_findings_against_their_thresholds_and_what_was_made_of_i
     assert re.search(r'class="over"[^>]*width="75.0%"', page)
     assert re.search(r'class="threshold" x1="50.0%"', page)
     assert page.count(">present<") == 1
+    assert f'SHA-256 <span class="uid">{hashlib.sha256(b"1.2.3").hexdigest()}</span>' in page
+    assert f'BLAKE3 <span class="uid">{"00" * 32}</span>' in taken.signed_in("vera").get("/images/3").text
 
 
 def test_an_image_that_was_not_analysed_says_why(site: Site) -> None:
