@@ -135,6 +135,11 @@ folder = {json.dumps(str(folder / "audit"))}
         self._process = None
         return code
 
+    def freeze(self) -> None:
+        """SIGSTOP: what a call of the system says from now on, nobody hears."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
     def kill(self) -> None:
         """SIGKILL, as a power cut of this process."""
         if self._process is not None:
