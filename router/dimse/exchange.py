@@ -30,6 +30,9 @@ from router.dimse.pdu import ProtocolError
 from router.dimse.store import Answer, DataSetSink, FollowUp, PeerIdentity, ServiceRequest, Services, StoreRequest, Tell
 from router.faults import fault_point
 
+#: Parts of a data set that wait to be written. A part of one byte costs 200: a PDU of 16 MB of such parts would take 450 MB.
+_PARTS_MAX = 64
+
 
 @dataclass(slots=True, eq=False)
 class Message:
@@ -126,8 +129,9 @@ class Exchange:
         """What was taken goes to its sink: to be called before its memory is used again."""
         if self._parts:
             parts, self._parts = self._parts, []
-            if self._open is not None and self._open.sink is not None:  # else another thread has discarded it
-                self._open.sink.write(parts)
+            message = self._open  # once: another thread may discard it
+            if message is not None and message.sink is not None:
+                message.sink.write(parts)
 
     def answer(self, message: Message) -> None:
         """Serves a complete message; may take as long as disks and ledgers take."""
@@ -219,8 +223,9 @@ class Exchange:
         self._keep_pace()
         if message.sink is not None and data:
             self._parts.append(data)
-        if last:
+        if last or len(self._parts) == _PARTS_MAX:
             self.flush()
+        if last:
             self._close()
 
     def _keep_pace(self) -> None:

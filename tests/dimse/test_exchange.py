@@ -42,6 +42,7 @@ class Line:
     def __init__(self, *, idle_timeout_s: float = 60) -> None:
         self.sent: list[bytes] = []
         self.promises: list[Report] = []
+        self.written: list[list[bytes]] = []
         self.broken = False
         limits = WireLimits(
             pdu_byte_count_max=2**17, dataset_byte_count_max=2**20, pdu_timeout_s=10, idle_timeout_s=idle_timeout_s
@@ -78,8 +79,12 @@ class Line:
     def _open(self, _request: ServiceRequest | None) -> DataSetSink:
         promises = tuple(self.promises)
 
+        written = self.written
+
         class Sink:
-            def write(self, parts: Sequence[memoryview]) -> None: ...
+            def write(self, parts: Sequence[memoryview]) -> None:
+                written.append([bytes(part) for part in parts])
+
             def discard(self) -> None: ...
             def finish(self) -> Answer:
                 return Answer(status=0, follow_ups=promises)
@@ -167,3 +172,15 @@ def test_a_command_that_never_ends_is_not_waited_for_however_often_something_com
     with pytest.raises(ProtocolError, match="arrives with less than"):
         for _ in range(3):
             line.exchange.take(1, 1, memoryview(b""))
+
+
+def test_pieces_that_wait_to_be_written_are_few_however_small_they_are() -> None:
+    """Each costs 200 bytes of memory to say where its one byte lies."""
+    line = Line()
+    line.exchange.take(1, 3, memoryview(command(N_ACTION_RQ, data=True)))
+    for number in range(1000):
+        line.exchange.take(1, 0, memoryview(bytes([number % 251])))
+        assert len(line.exchange._parts) < 100
+    line.exchange.take(1, 2, memoryview(b"end"))
+    assert len(line.written) < 20, "and are not written one by one"
+    assert b"".join(b"".join(parts) for parts in line.written) == bytes(n % 251 for n in range(1000)) + b"end"
