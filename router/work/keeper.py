@@ -25,10 +25,10 @@ class LeaseKeeper:
     def keeping(self, tasks: Sequence[Claimed]) -> Iterator[None]:
         """Their leases are renewed until this is left, the first time after `every_s` or sooner."""
         with self._changed:
-            self._held = tasks
             if not self._at_it:
-                self._at_it = True
                 threading.Thread(target=self._run, name="lease-keeper", daemon=True).start()
+                self._at_it = True  # not before: there may be no thread
+            self._held = tasks
         try:
             yield
         finally:

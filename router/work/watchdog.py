@@ -24,8 +24,8 @@ class Watchdog:
         with self._changed:
             self._deadline = time.monotonic() + limit_s
             if self._wakes_at is None:
-                self._wakes_at = self._deadline
                 threading.Thread(target=self._run, name="watchdog", daemon=True).start()
+                self._wakes_at = self._deadline  # not before: there may be no thread
             elif self._deadline < self._wakes_at:
                 self._changed.notify()
         try:

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Sequence
 from queue import SimpleQueue
 
+import pytest
+
 from router.core.lifecycle import TaskKind
 from router.core.ports import Claimed
 from router.work.keeper import LeaseKeeper
@@ -63,3 +65,18 @@ def test_a_closed_keeper_waits_for_nothing() -> None:
         pass
     keeper.close()
     wait_until(lambda: keepers() == 0, 60)
+
+
+def test_leases_are_renewed_again_after_there_could_be_no_thread_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    renewals = Renewals()
+    keeper = LeaseKeeper(renewals, every_s=0.01)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(RuntimeError), keeper.keeping(FIRST):
+            raise AssertionError("it would be worked on without its lease being kept")
+    with keeper.keeping(SECOND):
+        assert renewals.next() == SECOND
+    keeper.close()

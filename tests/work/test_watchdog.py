@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
 from router.work.watchdog import Watchdog
 from tests.peers import wait_until
 
@@ -71,3 +73,19 @@ def test_once_it_is_left_nothing_is_ended_any_more() -> None:
     go_on.set()
     thread.join(60)
     assert left.is_set()
+
+
+def test_what_takes_too_long_is_ended_also_after_there_could_be_no_thread_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none_left(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    expired = threading.Event()
+    dog = Watchdog(expired.set)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(RuntimeError), dog.watching(0.01):
+            raise AssertionError("it would have no limit")
+    with dog.watching(0.01):
+        assert expired.wait(60)
