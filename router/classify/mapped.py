@@ -10,6 +10,8 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 
 _PIXEL_DATA = 0x7FE00010
+#: Of native Pixel Data; implicit VR has none. Whatever else a peer writes there pydicom is to read, and to refuse.
+_VRS = (None, "OB", "OW")
 
 
 def map_pixels(ds: Dataset) -> None:
@@ -23,7 +25,7 @@ def map_pixels(ds: Dataset) -> None:
     element = ds.get_item(_PIXEL_DATA, keep_deferred=True)
     name = getattr(ds, "filename", None)
     put_off = isinstance(element, RawDataElement) and element.value is None and element.length
-    if not put_off or not isinstance(name, str):
+    if not put_off or element.VR not in _VRS or not isinstance(name, str):
         return
     with contextlib.suppress(OSError, ValueError):
         with Path(name).open("rb") as file:

@@ -125,3 +125,17 @@ def test_pixels_that_were_read_already_are_left_alone(made, tmp_path: Path) -> N
     ds = dcmread(path, force=True)
     np.testing.assert_array_equal(stored_values(ds), _values())
     assert isinstance(ds["PixelData"].value, bytes)
+
+
+@pytest.mark.parametrize("vr", ["SQ", "UT", "UN"])
+def test_pixels_of_another_value_representation_are_taken_for_what_they_always_were(
+    made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vr: str
+) -> None:
+    """As a sequence they raised TypeError, which ended the child and with it every image that it was asked about."""
+    path = _saved(made(_values()), tmp_path / "image.dcm")
+    head, data = b"\xe0\x7f\x10\x00", path.read_bytes()
+    assert data.count(head + b"OW") == 1
+    path.write_bytes(data.replace(head + b"OW", head + vr.encode()))
+    found = _outcome(read_source(path))
+    monkeypatch.setattr("router.classify.decode.map_pixels", lambda ds: None)
+    assert found == _outcome(read_source(path))
