@@ -96,6 +96,7 @@ class Exchange:
         self._byte_count = 0
         self._begun_at = 0.0
         self._parts: list[memoryview] = []  # of the open message's data set, not written yet
+        self._written_s = 0.0
         self._promised: list[_Promised] = []
         self._sent_count = 0
 
@@ -109,6 +110,10 @@ class Exchange:
         """Until `follow_up` has something to do. Reports go out one at a time (PS3.7 D.3.3.3: unless more was agreed)."""
         sent = [promised for promised in self._promised if promised.message_id]
         return min((promised.due_at for promised in sent or self._promised), default=inf) - time.monotonic()
+
+    def now(self) -> float:
+        """The peer's time, for deadlines in seconds: it stands still while what was taken is being written."""
+        return time.monotonic() - self._written_s
 
     def take(self, context_id: int, control: int, data: memoryview) -> None:
         """One fragment, or a part of one: then without the bit that says «last». Raises ProtocolError.
@@ -131,7 +136,9 @@ class Exchange:
             parts, self._parts = self._parts, []
             message = self._open  # once: another thread may discard it
             if message is not None and message.sink is not None:
+                begun = time.monotonic()
                 message.sink.write(parts)
+                self._written_s += time.monotonic() - begun
 
     def answer(self, message: Message) -> None:
         """Serves a complete message; may take as long as disks and ledgers take."""

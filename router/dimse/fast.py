@@ -59,7 +59,10 @@ class FastAssociation:
             complete=self._complete.append,
         )
         self._stream = Stream(
-            agreed.connection, send_timeout_s=agreed.limits.pdu_timeout_s, before_reuse=self._exchange.flush
+            agreed.connection,
+            send_timeout_s=agreed.limits.pdu_timeout_s,
+            before_reuse=self._exchange.flush,
+            now=self._exchange.now,
         )
 
     def idle_s(self) -> float:
@@ -106,7 +109,7 @@ class FastAssociation:
         self._send(_acceptance(self.agreed))
         while True:
             self._await_pdu()
-            now = time.monotonic()
+            now = self._exchange.now()
             try:
                 kind, length = stream.unpack(pdu.HEADER, now + limits.pdu_timeout_s)
                 if length > pdu.byte_count_max(kind, p_data_byte_count_max=limits.pdu_byte_count_max):
@@ -126,12 +129,13 @@ class FastAssociation:
 
     def _await_pdu(self) -> None:
         """Returns when the next PDU begins; between two messages there may be other things to do."""
-        idle_at = time.monotonic() + self._limits.idle_timeout_s
-        while not self._exchange.inside:
-            due_in_s = self._exchange.due_in_s
+        exchange = self._exchange
+        idle_at = exchange.now() + self._limits.idle_timeout_s
+        while not exchange.inside:
+            due_in_s = exchange.due_in_s
             if due_in_s <= 0 and not self._leaving:
-                self._exchange.follow_up()
-                idle_at = time.monotonic() + self._limits.idle_timeout_s
+                exchange.follow_up()
+                idle_at = exchange.now() + self._limits.idle_timeout_s
                 continue
             with self._lock:
                 if not self._leaving:
@@ -139,9 +143,9 @@ class FastAssociation:
             self._stream.rewind()
             try:
                 if not self._leaving:
-                    self._stream.wait(min(idle_at, time.monotonic() + due_in_s))
+                    self._stream.wait(min(idle_at, exchange.now() + due_in_s))
             except TimeoutError:
-                if time.monotonic() >= idle_at:
+                if exchange.now() >= idle_at:
                     raise _End(_IDLE, pdu.encode_abort(diagnostic=0, by_user=True)) from None
                 continue
             except OSError:

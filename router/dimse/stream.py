@@ -27,13 +27,19 @@ class Stream:
     """Reads by one thread. Every method may raise OSError (ConnectionError when the peer closed)."""
 
     def __init__(
-        self, connection: socket.socket, *, send_timeout_s: float, before_reuse: Callable[[], None] = lambda: None
+        self,
+        connection: socket.socket,
+        *,
+        send_timeout_s: float,
+        before_reuse: Callable[[], None] = lambda: None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`before_reuse`: called before the memory of what was taken is used again."""
+        """`before_reuse`: called before the memory of what was taken is used again. `now`: the clock of deadlines, in seconds."""
         connection.settimeout(None)
         self._connection = connection
         self._send_timeout_s = send_timeout_s
         self._before_reuse = before_reuse
+        self._now = now
         # Of a bytearray every page would be written to now; of this one only what is used is memory.
         self._buffer = mmap.mmap(-1, _BUFFER_BYTE_COUNT)
         self._view = memoryview(self._buffer)
@@ -93,7 +99,7 @@ class Stream:
             self._begin, self._end = 0, rest
         connection = self._connection
         while True:
-            self._arm(deadline - time.monotonic())
+            self._arm(deadline - self._now())
             if _QUICK_ACK is not None:
                 # Without it a sender that uses Nagle's algorithm, as dcmtk does, waits 40 ms for our ACK in every
                 # message. The kernel forgets it by itself.
