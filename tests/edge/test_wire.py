@@ -201,7 +201,7 @@ def test_requests_in_one_pdu_and_over_pdus_are_each_answered(node) -> None:
 
 
 def test_a_draining_node_with_a_report_that_is_due_sleeps_until_its_message_is_there(start, monkeypatch) -> None:
-    scp, ledger = start(linger_s=0.05, drain_timeout_s=60)
+    scp, ledger = start(linger_s=1, drain_timeout_s=60)  # due when it drains, and not sent before
     looks = 0
     due_in_s = Exchange.due_in_s.fget
 
@@ -220,7 +220,7 @@ def test_a_draining_node_with_a_report_that_is_due_sleeps_until_its_message_is_t
         drained = threading.Thread(target=scp.drain)
         monkeypatch.setattr(Exchange, "due_in_s", property(counting))
         drained.start()
-        drained.join(0.5)
+        drained.join(1.5)
         assert drained.is_alive()
         assert looks < 50
         peer.send(p_data(pdv(5, 2, CT_DATA[100:])))

@@ -72,7 +72,7 @@ class Site:
             )
         )
         for start in range(0, len(data), 10_000):
-            sink.write(memoryview(data)[start : start + 10_000])
+            sink.write([memoryview(data)[start : start + 10_000]])
         return sink.finish()
 
     def close(self) -> None:
