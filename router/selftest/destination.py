@@ -65,6 +65,9 @@ class LoopbackDestination:
         """From the next instance or association on."""
         self.mood = mood
         self._entity.require_calling_aet = ["NOBODY"] if mood is Mood.REJECTING else []
+        if mood is Mood.REJECTING:  # one that the node keeps open would go on
+            for association in self._server.active_associations:
+                association.abort()
 
     def arrivals(self) -> dict[str, list[str]]:
         """SOP Instance UID -> SHA-256 of each data set that was taken under it, in order."""

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from router.selftest.destination import LoopbackDestination
+from router.selftest.destination import LoopbackDestination, Mood
 from router.selftest.run import run
-from tests.peers import ROOT
+from tests.peers import HOST, ROOT, wait_until
 
 
 @pytest.mark.slow
@@ -55,3 +55,21 @@ def _run() -> tuple[int, str]:
     out = io.StringIO()
     code = run(chaos=False, console=Console(file=out, width=100))
     return code, out.getvalue().splitlines()[-1]
+
+
+def test_a_destination_that_rejects_ends_what_was_open_too() -> None:
+    """Or a node that keeps its association open would not notice."""
+    from pynetdicom import AE
+
+    destination = LoopbackDestination()
+    destination.start()
+    try:
+        entity = AE(ae_title="NODE")
+        entity.add_requested_context("1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.1.2.1")
+        opened = entity.associate(HOST, destination.port)
+        assert opened.is_established
+        destination.behave(Mood.REJECTING)
+        wait_until(lambda: opened.is_aborted, 30)  # by itself it ends after a minute
+        assert entity.associate(HOST, destination.port).is_rejected
+    finally:
+        destination.stop()
