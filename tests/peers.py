@@ -12,6 +12,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -52,7 +53,10 @@ class ProgramMissing(Exception):
 
 def program(name: str) -> Path:
     """Where a program lies. Raises ProgramMissing."""
-    if found := shutil.which(name):
+    # Not in our own environment, which may be activated: pynetdicom brings a storescp and a storescu, too.
+    ours = Path(sys.prefix, "bin")
+    path = os.pathsep.join(p for p in os.environ.get("PATH", os.defpath).split(os.pathsep) if Path(p) != ours)
+    if found := shutil.which(name, path=path):
         return Path(found)
     for folder in _FOLDERS:
         for path in sorted(Path("/").glob(f"{folder[1:]}/{name}"), reverse=True):

@@ -118,3 +118,15 @@ def test_what_storescp_is_still_writing_has_not_been_received(storescp: StoreScp
         peer.send(message[len(message) // 2 :])
         assert peer.status() == 0
     assert set(storescp.received()) == {uid}
+
+
+def test_a_program_of_our_own_environment_is_not_taken_for_the_one_of_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pynetdicom brings a storescp: with the environment activated it comes first, and is not dcmtk's."""
+    for folder in ("environment/bin", "bin"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "storescp").touch(mode=0o755)
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "environment"))
+    monkeypatch.setenv("PATH", f"{tmp_path}/environment/bin:{tmp_path}/bin")
+    assert peers.program("storescp") == tmp_path / "bin" / "storescp"
