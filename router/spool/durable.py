@@ -80,11 +80,9 @@ class Appending:
                 self._gathered += part
             if len(self._gathered) >= _GATHERED_BYTE_COUNT:
                 self.flush()
-        elif self._gathered:
+        else:
             gathered, self._gathered = self._gathered, bytearray()
             self._write_all([gathered, *parts])
-        else:
-            self._write_all(parts)
 
     def flush(self) -> None:
         """Everything is the system's. Raises OSError."""
